@@ -1,0 +1,1 @@
+"""The `farmy` command, one module per group of subcommands."""

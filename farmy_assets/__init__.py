@@ -1,0 +1,1 @@
+"""The asset graph: one thin file per stage, with partitions, jobs and definitions beside them."""

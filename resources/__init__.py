@@ -1,0 +1,1 @@
+"""Dagster's face of the adapters: configurable resources, and nothing else."""

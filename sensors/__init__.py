@@ -1,0 +1,1 @@
+"""What starts runs: arrivals in landing, progress of annotation, the daily reconcile."""
