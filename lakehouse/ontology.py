@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+IMAGE_OBJECT = "image"
+CHOICE_CONTROL = "class"
+BOX_CONTROL = "box"
+
 _CLASS_ID = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
@@ -17,7 +21,7 @@ class LabelClass:
         id: Stable identity, never shown to be changed: lower case letters, digits and underscores.
         name: What people see; may change at any time.
         color: Colour in the labelling interface, `#rrggbb`.
-        imagenet: ImageNet labels that mean this class: they let the packaged model pre-label before a label model exists.
+        imagenet: ImageNet labels that mean this class: they let the packaged model guess until there is a label model.
     """
 
     id: str
@@ -37,12 +41,13 @@ class LabelClass:
 def build_labelling_interface(classes: Sequence[LabelClass]) -> str:
     """Return Label Studio's XML for choosing one class for the image and drawing boxes of any class.
 
-    The value of every choice and box label is the class id, so that a renamed class keeps its answers; people see the name.
+    The value of every choice and box label is the class id, so that a renamed class keeps its answers; people see the
+    name.
     """
     view = Element("View")
-    SubElement(view, "Image", name="image", value="$image", zoom="true")
-    choices = SubElement(view, "Choices", name="class", toName="image", choice="single", showInline="true")
-    boxes = SubElement(view, "RectangleLabels", name="box", toName="image")
+    SubElement(view, "Image", name=IMAGE_OBJECT, value="$image", zoom="true")
+    choices = SubElement(view, "Choices", name=CHOICE_CONTROL, toName=IMAGE_OBJECT, choice="single", showInline="true")
+    boxes = SubElement(view, "RectangleLabels", name=BOX_CONTROL, toName=IMAGE_OBJECT, canRotate="false")
     for label_class in classes:
         SubElement(choices, "Choice", value=label_class.id, html=label_class.name)
         SubElement(boxes, "Label", value=label_class.id, html=label_class.name, background=label_class.color)
