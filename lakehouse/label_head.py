@@ -32,12 +32,14 @@ class LabelHeadSettings:
     """How a label head is trained.
 
     Attributes:
+        min_images_per_class: Accepted images that a class needs to be learnt.
         inverse_regularization: Scikit-learn's `C`: smaller keeps the weights smaller. Few labels want a small one.
         max_iterations: Steps after which the solver gives up; it needs some tens.
         folds: Parts of the cross-validation.
         seed: Deals groups out to the folds; training itself has no chance in it.
     """
 
+    min_images_per_class: int = 5
     inverse_regularization: float = 0.01
     max_iterations: int = 1000
     folds: int = 5

@@ -21,7 +21,8 @@ class LabelClass:
         id: Stable identity, never shown to be changed: lower case letters, digits and underscores.
         name: What people see; may change at any time.
         color: Colour in the labelling interface, `#rrggbb`.
-        imagenet: ImageNet labels that mean this class: they let the packaged model guess until there is a label model.
+        imagenet: ImageNet labels that mean this class: they let the packaged model guess until there is a label
+            model.
     """
 
     id: str
@@ -41,15 +42,15 @@ class LabelClass:
 def build_labelling_interface(classes: Sequence[LabelClass]) -> str:
     """Return Label Studio's XML for choosing one class for the image and drawing boxes of any class.
 
-    The value of every choice and box label is the class id, so that a renamed class keeps its answers; people see the
-    name.
+    People see the class name; the alias, which is what answers and predictions carry, is the class id, so that a renamed
+    class keeps its answers. What is chosen from stands above the image, where it is in sight whatever the image's size.
     """
     view = Element("View")
-    SubElement(view, "Image", name=IMAGE_OBJECT, value="$image", zoom="true")
     choices = SubElement(view, "Choices", name=CHOICE_CONTROL, toName=IMAGE_OBJECT, choice="single", showInline="true")
     boxes = SubElement(view, "RectangleLabels", name=BOX_CONTROL, toName=IMAGE_OBJECT, canRotate="false")
+    SubElement(view, "Image", name=IMAGE_OBJECT, value="$image", zoom="true")
     for label_class in classes:
-        SubElement(choices, "Choice", value=label_class.id, html=label_class.name)
-        SubElement(boxes, "Label", value=label_class.id, html=label_class.name, background=label_class.color)
+        SubElement(choices, "Choice", value=label_class.name, alias=label_class.id)
+        SubElement(boxes, "Label", value=label_class.name, alias=label_class.id, background=label_class.color)
     indent(view)
     return tostring(view, encoding="unicode")

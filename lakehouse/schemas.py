@@ -108,8 +108,8 @@ ANNOTATIONS = pa.schema(
         _column("annotation_id", pa.int64(), "Label Studio annotation: one person's answer to one task"),
         _column("mark_id", pa.string(), "one mark within the answer"),
         _column("annotator", pa.string(), "who answered, by user name"),
-        _column("kind", pa.string(), "choice, box or skip"),
-        _column("class_id", pa.string(), "class that was chosen or drawn; null for a skip", nullable=True),
+        _column("kind", pa.string(), "choice, box, skip, or empty: an answer without a mark"),
+        _column("class_id", pa.string(), "class that was chosen or drawn", nullable=True),
         *_BOX,
         _column("created_at", TIMESTAMP, "when the answer was first given"),
         _column("updated_at", TIMESTAMP, "when the answer was last changed"),
@@ -144,6 +144,7 @@ LABELLED_DATASET = pa.schema(
 LABEL_MODEL = pa.schema(
     [
         _column("model_version", pa.string(), "hash of the data, the settings and the code it was trained with"),
+        _column("model_number", pa.int64(), "1 for the first model, then counting: the greatest is in use"),
         _column("ingest_date", pa.date32(), "the newest day whose labels the model saw"),
         _column("backbone", pa.string(), "the model that gives the embedding"),
         _column("class_ids", STRINGS, "classes the model knows, in the order of its outputs"),

@@ -1,0 +1,148 @@
+"""Objects by key: a folder on one machine, a bucket on S3, through obstore.
+
+Keys are relative to the root and never begin with a slash. Objects of the pipeline are written once, with a create-only
+put, and never changed.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, ObjectStore, S3Store
+
+from lakehouse.errors import NotFoundError, StorageError
+
+
+@dataclass(frozen=True)
+class ObjectFact:
+    """What a listing says of one object."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+
+
+class Objects:
+    """Reads, creates, lists and deletes objects.
+
+    Attributes:
+        root: Address of the root: a folder's path or `s3://bucket/prefix`.
+        folder: The folder, when the objects live in one.
+    """
+
+    def __init__(self, store: ObjectStore, root: str, folder: Path | None = None) -> None:
+        self._store = store
+        self.root = root
+        self.folder = folder
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> "Objects":
+        """Open a folder, which is made if it does not exist.
+
+        Raises:
+            StorageError: If it cannot be made or read.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            next(folder.iterdir(), None)
+        except OSError as error:
+            raise StorageError(
+                f"Cannot use the folder {folder} for objects: {error.strerror}. Set FARMY_HOME or FARMY_OBJECTS to a "
+                "folder that you can read and write."
+            ) from error
+        return cls(LocalStore(folder), str(folder), folder)
+
+    @classmethod
+    def in_bucket(cls, address: str, *, endpoint: str | None = None) -> "Objects":
+        """Open `s3://bucket[/prefix]`; credentials and region come from the usual AWS_* environment.
+
+        Args:
+            address: Bucket and optional prefix.
+            endpoint: Another S3 than Amazon's, as `http://host:port`.
+        """
+        bucket, _, prefix = address.removeprefix("s3://").strip("/").partition("/")
+        if endpoint is None:
+            store = S3Store(bucket, prefix=prefix or None)
+        else:
+            store = S3Store(
+                bucket,
+                prefix=prefix or None,
+                endpoint=endpoint,
+                virtual_hosted_style_request=False,
+                client_options={"allow_http": endpoint.startswith("http://")},
+            )
+        return cls(store, f"s3://{bucket}/{prefix}".rstrip("/"))
+
+    def read(self, key: str) -> bytes:
+        """Return an object's bytes.
+
+        Raises:
+            NotFoundError: If there is no such object.
+            StorageError: If it cannot be read.
+        """
+        with _translated_errors("read", key, self.root):
+            return bytes(obstore.get(self._store, key).bytes())
+
+    def exists(self, key: str) -> bool:
+        """Tell whether there is an object of that key."""
+        try:
+            with _translated_errors("look up", key, self.root):
+                obstore.head(self._store, key)
+        except NotFoundError:
+            return False
+        return True
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write an object unless one of that key exists; tell whether it was written.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        try:
+            with _translated_errors("write", key, self.root):
+                obstore.put(self._store, key, data, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            return False
+        return True
+
+    def list(self, prefix: str) -> list[ObjectFact]:
+        """Return the objects below a prefix, which ends in a slash, by key."""
+        facts = []
+        with _translated_errors("list", prefix, self.root):
+            for chunk in obstore.list(self._store, prefix=prefix):
+                facts += [ObjectFact(meta["path"], meta["size"], meta["last_modified"]) for meta in chunk]
+        return sorted(facts, key=lambda fact: fact.key)
+
+    def list_folders(self, prefix: str) -> Iterator[str]:
+        """Yield the prefixes one level below a prefix, each ending in a slash; costs one listing with a delimiter."""
+        with _translated_errors("list", prefix, self.root):
+            for folder in sorted(obstore.list_with_delimiter(self._store, prefix=prefix)["common_prefixes"]):
+                yield f"{folder.rstrip('/')}/"
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; those that do not exist are passed over."""
+        for key in keys:
+            try:
+                with _translated_errors("delete", key, self.root):
+                    obstore.delete(self._store, key)
+            except NotFoundError:
+                continue
+
+
+@contextmanager
+def _translated_errors(action: str, key: str, root: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFoundError(f"There is no object {key} in {root}.") from error
+    except AlreadyExistsError:
+        raise
+    except (BaseError, OSError) as error:
+        raise StorageError(
+            f"Could not {action} {key} in {root}: {str(error).splitlines()[0]}. Check that the place exists, has room, "
+            f"and that you may {action} there; then run again: nothing was lost."
+        ) from error

@@ -1,0 +1,212 @@
+"""Settings: `farmy.toml` and the environment, read once at the edge into one typed object.
+
+What a project decides (classes, sources, annotators, thresholds) stands in `farmy.toml`; addresses and secrets come
+from `FARMY_*` variables alone. Settings live among the adapters because services need them and never import Dagster.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from lakehouse.cleansing import CleansingSettings
+from lakehouse.consensus import ConsensusSettings
+from lakehouse.errors import SettingsError
+from lakehouse.label_head import LabelHeadSettings
+from lakehouse.ontology import LabelClass
+from lakehouse.releases import SplitShares
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+CONFIG_NAME = "farmy.toml"
+
+
+_DATACLASSES: dict[str, Any] = {
+    "classes": LabelClass,
+    "cleansing": CleansingSettings,
+    "consensus": ConsensusSettings,
+    "label_model": LabelHeadSettings,
+    "splits": SplitShares,
+}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceSettings(_Section):
+    """Who lands images.
+
+    Attributes:
+        name: First folder below landing/.
+        licence: Under which the images come.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    licence: str = "unknown"
+
+
+class AnnotationSettings(_Section):
+    """How images are put before people.
+
+    Attributes:
+        project: Title of the Label Studio project.
+        annotators: User names (e-mail addresses) of the people who are assigned tasks.
+        overlap: How many of them answer each task.
+    """
+
+    project: str = "Farmy"
+    annotators: tuple[str, ...] = ()
+    overlap: Annotated[int, Field(ge=1, le=100)] = 2
+
+    @field_validator("annotators")
+    @classmethod
+    def _are_different(cls, annotators: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(annotators)) < len(annotators):
+            raise ValueError("an annotator is named twice")
+        return annotators
+
+
+class NearDuplicateSettings(_Section):
+    """When two images nearly equal.
+
+    Attributes:
+        max_distance: Bits in which their perceptual hashes may differ.
+    """
+
+    max_distance: Annotated[int, Field(ge=0, le=8)] = 8
+
+
+class Settings(BaseSettings):
+    """Everything that can be set.
+
+    Attributes:
+        home: Folder of all local state.
+        objects: Where objects live: a folder or `s3://bucket/prefix`; `<home>/lake` if not set.
+        s3_endpoint: Another S3 than Amazon's.
+        label_studio_url: A Label Studio that runs elsewhere; Farmy starts its own if not set.
+        label_studio_token: Access token for it.
+        label_studio_port: Port of the Label Studio that Farmy starts.
+        dagster_port: Port of Dagster's web page.
+        workers: Threads that a run works with.
+        watch_days: How many days back the arrivals sensor looks for objects; the daily reconcile looks at all.
+        classes: What images are labelled with.
+        sources: Who lands images.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="FARMY_", env_nested_delimiter="__", extra="forbid", frozen=True, toml_file=CONFIG_NAME
+    )
+
+    home: Path
+    objects: str | None = None
+    s3_endpoint: str | None = None
+    label_studio_url: str | None = None
+    label_studio_token: SecretStr | None = None
+    label_studio_port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    dagster_port: Annotated[int, Field(ge=1, le=65535)] = 3000
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=lambda: os.cpu_count() or 1)
+    watch_days: Annotated[int, Field(ge=1, le=366)] = 3
+    classes: tuple[LabelClass, ...]
+    sources: tuple[SourceSettings, ...] = (SourceSettings(name="submit"),)
+    annotation: AnnotationSettings = AnnotationSettings()
+    cleansing: CleansingSettings = CleansingSettings()
+    near_duplicates: NearDuplicateSettings = NearDuplicateSettings()
+    consensus: ConsensusSettings = ConsensusSettings()
+    label_model: LabelHeadSettings = LabelHeadSettings()
+    splits: SplitShares = SplitShares()
+
+    @field_validator(*_DATACLASSES, mode="before")
+    @classmethod
+    def _has_no_unknown_keys(cls, value: object, info: ValidationInfo) -> object:
+        known = {field.name for field in fields(_DATACLASSES[str(info.field_name)])}
+        for section in value if isinstance(value, list | tuple) else [value]:
+            unknown = sorted(set(section) - known) if isinstance(section, dict) else []
+            if unknown:
+                raise ValueError(f"there is no setting {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        return value
+
+    @field_validator("classes")
+    @classmethod
+    def _have_different_ids(cls, classes: tuple[LabelClass, ...]) -> tuple[LabelClass, ...]:
+        if len({label_class.id for label_class in classes}) < len(classes):
+            raise ValueError("two classes have the same id")
+        if len({label_class.name for label_class in classes}) < len(classes):
+            raise ValueError("two classes have the same name")
+        return classes
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take arguments before the environment, and the environment before the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    def resolve(self, address: str) -> Path:
+        """Return a folder that the settings name, relative to where the process was started."""
+        return Path(address).expanduser().resolve()
+
+    @cached_property
+    def class_names(self) -> dict[str, str]:
+        """Name of each class by its id."""
+        return {label_class.id: label_class.name for label_class in self.classes}
+
+
+def find_config(environment: Mapping[str, str], folder: Path) -> Path:
+    """Return the settings file: `FARMY_CONFIG`, or the nearest `farmy.toml` from a folder upwards, or the checkout's.
+
+    Raises:
+        SettingsError: If there is none.
+    """
+    named = environment.get("FARMY_CONFIG")
+    candidates = (
+        [Path(named).expanduser()] if named else [place / CONFIG_NAME for place in (folder, *folder.parents, CHECKOUT)]
+    )
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate.resolve()
+    raise SettingsError(
+        f"There is no settings file {candidates[0]}: write one, or set FARMY_CONFIG to the one you have."
+    )
+
+
+def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401
+    """Read the settings of this process.
+
+    Args:
+        **overrides: Fields that the caller decides, whatever file and environment say.
+
+    Raises:
+        SettingsError: With one sentence for each setting that is missing or invalid.
+    """
+    config = find_config(os.environ, Path.cwd())
+    place = os.environ.get("FARMY_HOME") or str(config.parent / ".farmy")
+    values = {"home": Path(place).expanduser().resolve()} | overrides
+    return _read_settings(config, values)
+
+
+def _read_settings(config: Path, values: dict[str, Any]) -> Settings:
+    class SettingsOfFile(Settings):
+        model_config = SettingsConfigDict(toml_file=config)
+
+    try:
+        return SettingsOfFile(**values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise SettingsError(f"The settings in {config} or in FARMY_* variables are not valid: {problems}.") from error
+    except ValueError as error:
+        raise SettingsError(f"The settings file {config} is not valid TOML: {error}. Mend that line.") from error
+    except OSError as error:
+        raise SettingsError(f"The settings file {config} cannot be read: {error.strerror}.") from error

@@ -1,0 +1,43 @@
+"""Annotations: what people answered.
+
+One row is one person's one mark on one image: a choice, a box in pixels of the standard image, or a skip. Comes
+from Label Studio, for the tasks that the progress sensor saw change; edited and deleted answers change and delete
+their rows. Read by `labelled_dataset`.
+"""
+
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from adapters.lake import Lake
+from farmy_assets.day_runs import DayStage, Wanted, bring_up_to_date, day_asset
+from lakehouse.annotation_progress import (
+    combine_answers,
+    list_image_sizes,
+    list_progress_notes_prefix,
+    parse_progress_note_key,
+)
+
+CODE_VERSION = "1"
+
+
+def select_answers(lake: Lake, day: date) -> Wanted:
+    """Return the day's answers: those of tasks that changed as they are now, all others as they stand."""
+    standing = lake.tables.read("annotations", day=day)
+    notes = [fact.key for fact in lake.objects.list(list_progress_notes_prefix(day))]
+    if not notes:
+        return Wanted(standing)
+    changed = {parse_progress_note_key(key) for key in notes}
+    tasks = lake.tables.read("annotation_tasks", day=day)
+    answers = lake.label_studio.read_answers(lake.annotation_project_id, sorted(changed))
+    rows, remarks = combine_answers(standing, answers, changed, list_image_sizes(tasks), CODE_VERSION)
+    return Wanted(rows, notes, remarks)
+
+
+STAGE = DayStage("annotations", CODE_VERSION, select_answers, is_hint_free=False)
+
+
+@day_asset(STAGE, description=__doc__, group="labels", deps=["annotation_tasks"], kinds={"labelstudio"})
+def annotations(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
+    return bring_up_to_date(context, STAGE, lake)

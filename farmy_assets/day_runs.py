@@ -1,0 +1,227 @@
+"""The commit protocol: a run brings a day up to date.
+
+Every day-partitioned asset runs through `bring_up_to_date`: it asks the stage which rows the day should hold,
+computes those that are missing or stale, and commits the day in one atomic snapshot. What a stage thinks lives in
+`lakehouse`.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from adapters.lake import Lake
+from adapters.tables import DayRows
+from farmy_assets.partitions import day_partitions
+from lakehouse.day_updates import DayPlan, keep_standing_rows, plan_day
+from lakehouse.errors import DayChangedError, FarmyError, PermanentError
+from lakehouse.fingerprints import hash_values
+from lakehouse.schemas import TABLES
+
+FORCE_TAG = "farmy/force"
+"""A run with this tag set to `true` computes every row of its days again."""
+
+outcomes_log = logging.getLogger("farmy.outcomes")
+"""Each outcome as it happens, as the record's `outcome`: for whoever shows progress."""
+OWNERS = ["team:farmy"]
+_REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a day should hold.
+
+    Attributes:
+        rows: One row per key, with its `fingerprint` and whatever its computation reads.
+        notes: Keys of the notes that were taken into account; deleted once the day is committed.
+        remarks: What is odd about the inputs, a sentence each; logged as warnings.
+    """
+
+    rows: pa.Table
+    notes: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class DayStage:
+    """One stage of the graph, a day at a time.
+
+    Attributes:
+        table: Its table, which bears its asset's name.
+        code_version: Raised when the computation changes; makes every row stale.
+        select: What the day should hold.
+        compute: From stale rows of `select` to finished rows of the table, with the same fingerprints; by default the
+            selected rows are finished as they are.
+        settle: What must follow the commit before notes are deleted; repeated after a failure, so it repeats
+            harmlessly.
+        preview: Pictures and counts for Dagster's page, of the day's finished rows.
+        is_hint_free: Whether `select` reads tables alone, so that anyone may ask it what is stale.
+    """
+
+    table: str
+    code_version: str
+    select: Callable[[Lake, date], Wanted]
+    compute: Callable[[Lake, pa.Table], pa.Table] = lambda _lake, stale: stale
+    settle: Callable[[Lake, pa.Table], None] = lambda _lake, _rows: None
+    preview: Callable[[Lake, pa.Table], Mapping[str, Any]] = lambda _lake, _rows: {}
+    is_hint_free: bool = True
+
+
+@dataclass(frozen=True)
+class DayOutcome:
+    """What a run did to one day of one stage."""
+
+    table: str
+    day: date
+    rows: int
+    computed: int
+    dropped: int
+    unchanged: int
+    seconds: float
+    snapshot_id: int | None
+    content_hash: str
+    preview: Mapping[str, Any] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        return (
+            f"{self.table} {self.day}: {self.rows} rows, {self.computed} computed, {self.dropped} dropped, "
+            f"{self.seconds:.2f} s"
+        )
+
+    def as_metadata(self) -> dict[str, Any]:
+        """Return what Dagster's page shows of the day."""
+        return {
+            "dagster/row_count": self.rows,
+            "rows_computed": self.computed,
+            "rows_dropped": self.dropped,
+            "keys_unchanged": self.unchanged,
+            "seconds": round(self.seconds, 3),
+            **({} if self.snapshot_id is None else {"snapshot_id": str(self.snapshot_id)}),
+            **self.preview,
+        }
+
+
+def day_asset(
+    stage: DayStage, *, description: str | None, group: str, deps: Sequence[str] = (), kinds: set[str]
+) -> Any:  # noqa: ANN401
+    """Return the decorator that makes a day-partitioned asset of a function over `(context, lake)`."""
+    return dg.asset(
+        name=stage.table,
+        description=description,
+        partitions_def=day_partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        code_version=stage.code_version,
+        deps=list(deps),
+        group_name=group,
+        kinds={"iceberg", *kinds},
+        owners=OWNERS,
+    )
+
+
+def bring_up_to_date(context: dg.AssetExecutionContext, stage: DayStage, lake: Lake) -> dg.MaterializeResult[Any]:
+    """Bring every day of the run up to date, earliest first, and report each.
+
+    Raises:
+        dg.Failure: Saying what went wrong and what to do; repeated by Dagster only where that can help.
+    """
+    force = context.run.tags.get(FORCE_TAG) == "true"
+    outcomes = []
+    try:
+        for partition_key in sorted(context.partition_keys):
+            outcome = update_day(lake, stage, date.fromisoformat(partition_key), run_id=context.run_id, force=force)
+            context.add_asset_metadata(outcome.as_metadata(), partition_key=partition_key)
+            for remark in outcome.remarks:
+                context.log.warning(remark)
+            context.log.info(str(outcome))
+            outcomes.append(outcome)
+    except FarmyError as error:
+        raise build_failure(error) from error
+    if len(outcomes) == 1:
+        return dg.MaterializeResult(data_version=dg.DataVersion(outcomes[0].content_hash))
+    return dg.MaterializeResult(metadata={"days": len(outcomes)})
+
+
+def build_failure(error: FarmyError) -> dg.Failure:
+    """Return the Dagster failure that says what the error says, and is repeated only if that can help."""
+    return dg.Failure(description=str(error), allow_retries=not isinstance(error, PermanentError))
+
+
+def update_day(lake: Lake, stage: DayStage, day: date, *, run_id: str, force: bool = False) -> DayOutcome:
+    """Bring one day of one stage up to date.
+
+    A commit of another run in between makes this one read and compute again; nothing is ever overwritten unseen.
+
+    Raises:
+        FarmyError: If the outside world fails; the day is then as it was, and the next run goes on from there.
+    """
+    started = time.perf_counter()
+    for _ in range(_REPEATS):
+        try:
+            wanted = stage.select(lake, day)
+            read = lake.tables.read_day(stage.table, day)
+            plan = plan_day(read.rows, wanted.rows, TABLES[stage.table].row_key, force=force)
+            rows, snapshot_id = _apply(lake, stage, day, read, plan, run_id=run_id)
+            break
+        except DayChangedError as error:
+            changed = error
+    else:
+        raise changed
+    stage.settle(lake, wanted.rows)
+    lake.objects.delete(wanted.notes)
+    outcome = DayOutcome(
+        table=stage.table,
+        day=day,
+        rows=rows.num_rows,
+        computed=plan.stale.num_rows,
+        dropped=len(plan.dropped),
+        unchanged=plan.fresh,
+        seconds=time.perf_counter() - started,
+        snapshot_id=snapshot_id,
+        content_hash=_hash_day(rows, TABLES[stage.table].row_key),
+        preview={} if snapshot_id is None else stage.preview(lake, rows),
+        remarks=wanted.remarks,
+    )
+    outcomes_log.info(str(outcome), extra={"outcome": outcome})
+    return outcome
+
+
+def _apply(
+    lake: Lake, stage: DayStage, day: date, read: DayRows, plan: DayPlan, *, run_id: str
+) -> tuple[pa.Table, int | None]:
+    """Compute what is stale and commit; return the day's rows and the snapshot, None if there was nothing to do."""
+    if plan.is_nothing:
+        return read.rows, None
+    definition = TABLES[stage.table]
+    computed = stage.compute(lake, plan.stale) if plan.stale.num_rows else definition.schema.empty_table()
+    computed = computed.select(definition.schema.names).cast(definition.schema)
+    rows = pa.concat_tables([keep_standing_rows(read.rows, plan, definition.row_key), computed])
+    snapshot_id = lake.tables.commit_day(
+        stage.table,
+        day,
+        read=read,
+        rows=computed if plan.only_adds else rows,
+        append=plan.only_adds,
+        properties={"farmy.run-id": run_id, "farmy.code-version": stage.code_version},
+    )
+    return rows, snapshot_id
+
+
+def _hash_day(rows: pa.Table, row_key: str) -> str:
+    keys = rows.column(row_key).to_pylist()
+    return hash_values(*sorted(zip(keys, rows.column("fingerprint").to_pylist(), strict=True)))
+
+
+def count_stale(lake: Lake, stage: DayStage, day: date) -> int:
+    """Return how many rows of a day a run would compute or drop, without computing anything."""
+    plan = plan_day(
+        lake.tables.read(stage.table, day=day, columns=[TABLES[stage.table].row_key, "fingerprint"]),
+        stage.select(lake, day).rows,
+        TABLES[stage.table].row_key,
+    )
+    return int(plan.stale.num_rows) + len(plan.dropped)

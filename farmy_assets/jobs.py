@@ -1,0 +1,83 @@
+"""Jobs: which assets run together, and the one that repairs."""
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from adapters import inbox
+from adapters.lake import Lake
+from farmy_assets.day_runs import build_failure
+from farmy_assets.stages import list_stale_days
+from lakehouse.errors import FarmyError
+
+IMAGE_ASSETS = [
+    "raw_images",
+    "cleansed_images",
+    "near_duplicates",
+    "annotation_tasks",
+    "predicted_labels",
+    "task_pre_labels",
+    "image_catalog",
+]
+LABEL_ASSETS = ["annotations", "labelled_dataset", "task_pre_labels", "image_catalog"]
+TRAINING_ASSETS = ["label_model", "predicted_labels", "task_pre_labels", "image_catalog"]
+LOOP_ASSETS = [
+    "raw_images",
+    "cleansed_images",
+    "near_duplicates",
+    "annotation_tasks",
+    "annotations",
+    "labelled_dataset",
+    "label_model",
+    "predicted_labels",
+    "task_pre_labels",
+    "image_catalog",
+]
+
+images_job = dg.define_asset_job(
+    "images_job", IMAGE_ASSETS, description="Takes in what arrived on a day, up to tasks and predictions."
+)
+labels_job = dg.define_asset_job(
+    "labels_job", LABEL_ASSETS, description="Takes in what people answered on a day's images."
+)
+training_job = dg.define_asset_job(
+    "training_job",
+    TRAINING_ASSETS,
+    description="Trains on all accepted labels, then predicts every day of the run anew.",
+)
+loop_job = dg.define_asset_job(
+    "loop_job", LOOP_ASSETS, description="Brings days up to date from landing to the catalogue."
+)
+release_job = dg.define_asset_job(
+    "release_job", ["dataset_releases"], description="Makes an immutable dataset version."
+)
+
+
+@dg.op
+def reconcile(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
+    """Compare what is really there with the tables, and leave notes for whatever is missing or stale."""
+    try:
+        context.log.info(f"{inbox.rebuild_index(lake)} images in the look-up index")
+        context.log.info(f"{inbox.note_all_arrivals(lake)} objects in landing that no table knows")
+        if lake.is_label_studio_up():
+            context.log.info(f"{inbox.note_annotation_progress(lake, from_the_beginning=True)} tasks to look at again")
+        for day in list_stale_days(lake):
+            context.log.info(f"{day} is not up to date")
+            inbox.wake_day(lake, day)
+    except FarmyError as error:
+        raise build_failure(error) from error
+
+
+@dg.job(description="Repairs from listings what events and polls lost; the sensors then ask for the runs.")
+def reconcile_job() -> None:
+    """Run the one op."""
+    reconcile()
+
+
+JOBS: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = [
+    images_job,
+    labels_job,
+    training_job,
+    loop_job,
+    release_job,
+    reconcile_job,
+]

@@ -1,0 +1,41 @@
+"""Near duplicates: groups of images that nearly equal one another, across all days.
+
+One row is one clean image and the leader of its group: the earliest image that it nearly equals, or itself. Comes
+from `cleansed_images`, searched against the leaders of all earlier days; read by `annotation_tasks`, so that people
+see each picture once, and by releases, so that copies never straddle a split.
+"""
+
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import pyarrow.compute as pc
+
+from adapters.lake import Lake
+from farmy_assets.day_runs import DayStage, Wanted, bring_up_to_date, day_asset
+from lakehouse.cleansing import CLEAN
+from lakehouse.fingerprints import with_fingerprints
+from lakehouse.near_duplicates import collect_leaders, group_near_duplicates
+
+CODE_VERSION = "1"
+
+
+def select_groups(lake: Lake, day: date) -> Wanted:
+    """Return each clean image of the day with its leader; the search itself tells what is stale."""
+    from adapters.sql import find_near_leaders
+
+    max_distance = lake.settings.near_duplicates.max_distance
+    columns = ["image_id", "ingest_date", "landed_at", "perceptual_hash", "status"]
+    cleansed = lake.tables.read("cleansed_images", day=day, columns=columns)
+    clean = cleansed.filter(pc.equal(cleansed.column("status"), CLEAN)).drop_columns(["status"])
+    earlier = collect_leaders(find_near_leaders(lake.tables, clean, max_distance))
+    groups = group_near_duplicates(clean, earlier, max_distance)
+    return Wanted(with_fingerprints(groups, groups.column_names, CODE_VERSION))
+
+
+STAGE = DayStage("near_duplicates", CODE_VERSION, select_groups)
+
+
+@day_asset(STAGE, description=__doc__, group="images", deps=["cleansed_images"], kinds={"duckdb"})
+def near_duplicates(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
+    return bring_up_to_date(context, STAGE, lake)

@@ -1,0 +1,56 @@
+"""Predicted labels: what the models say of each image.
+
+One row is one label of one model for one image, with confidence and rank: ImageNet's top five always, and the
+project's own classes once a label model exists. Comes from `cleansed_images` and the newest `label_model`; read by
+`task_pre_labels` and the catalogue.
+"""
+
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from adapters.lake import Lake
+from farmy_assets.day_runs import DayStage, Wanted, bring_up_to_date, day_asset
+from lakehouse.cleansing import REJECTED
+from lakehouse.fingerprints import with_fingerprints
+from lakehouse.predicted_labels import build_predicted_rows
+
+CODE_VERSION = "1"
+
+
+def select_images(lake: Lake, day: date) -> Wanted:
+    """Return the day's images that are not rejected; another model makes them stale."""
+    columns = ["image_id", "ingest_date", "standard_key", "status"]
+    cleansed = lake.tables.read("cleansed_images", day=day, columns=columns)
+    images = cleansed.filter(pc.not_equal(cleansed.column("status"), REJECTED)).drop_columns(["status"])
+    settings = {
+        "image_model": lake.image_model_labels.version,
+        "label_model": lake.label_models.find_newest_version(),
+        "classes": [(label_class.id, label_class.name, label_class.imagenet) for label_class in lake.settings.classes],
+    }
+    return Wanted(with_fingerprints(images, ["image_id", "standard_key"], CODE_VERSION, settings))
+
+
+def predict(lake: Lake, stale: pa.Table) -> pa.Table:
+    """Run the models on each image."""
+    features = list(lake.compute.map(lake.features.read, stale.column("standard_key").to_pylist()))
+    return build_predicted_rows(
+        stale,
+        np.concatenate([feature.logits for feature in features]),
+        np.concatenate([feature.embeddings for feature in features]),
+        lake.image_model_labels,
+        lake.label_models.load_newest(),
+        lake.settings.class_names,
+    )
+
+
+STAGE = DayStage("predicted_labels", CODE_VERSION, select_images, predict)
+
+
+@day_asset(STAGE, description=__doc__, group="models", deps=["cleansed_images", "label_model"], kinds={"onnx"})
+def predicted_labels(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
+    return bring_up_to_date(context, STAGE, lake)

@@ -1,0 +1,39 @@
+"""The day-partitioned stages, in the order in which they depend on one another."""
+
+from datetime import date
+
+from adapters.lake import Lake
+from farmy_assets import (
+    annotation_tasks,
+    annotations,
+    cleansed_images,
+    image_catalog,
+    labelled_dataset,
+    near_duplicates,
+    predicted_labels,
+    raw_images,
+    task_pre_labels,
+)
+from farmy_assets.day_runs import DayStage, count_stale
+
+STAGES: tuple[DayStage, ...] = (
+    raw_images.STAGE,
+    cleansed_images.STAGE,
+    near_duplicates.STAGE,
+    annotation_tasks.STAGE,
+    annotations.STAGE,
+    labelled_dataset.STAGE,
+    predicted_labels.STAGE,
+    task_pre_labels.STAGE,
+    image_catalog.STAGE,
+)
+
+
+def count_stale_rows(lake: Lake, day: date) -> dict[str, int]:
+    """Return how many rows of a day are stale, by table; of the stages that can tell it from tables alone."""
+    return {stage.table: count_stale(lake, stage, day) for stage in STAGES if stage.is_hint_free}
+
+
+def list_stale_days(lake: Lake) -> list[date]:
+    """Return the days on which anything is stale."""
+    return [day for day in lake.tables.read_days("raw_images") if any(count_stale_rows(lake, day).values())]

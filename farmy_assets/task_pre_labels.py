@@ -1,0 +1,58 @@
+"""Task pre-labels: the model's guess shown on each open task.
+
+One row is one guess and priority put on one task in Label Studio, where it replaces the one before. Comes from
+`annotation_tasks` and `predicted_labels`; a task that people have closed keeps the guess that they saw.
+"""
+
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from adapters.lake import Lake
+from farmy_assets.day_runs import DayStage, Wanted, bring_up_to_date, day_asset
+from lakehouse.annotations import PreLabel
+from lakehouse.fingerprints import with_fingerprints
+from lakehouse.tasks import list_closed_images, select_pre_labels
+
+CODE_VERSION = "1"
+
+
+def select_guesses(lake: Lake, day: date) -> Wanted:
+    """Return the guess that each task of the day should show."""
+    known_classes = set(lake.settings.class_names)
+    guesses = select_pre_labels(
+        lake.tables.read("annotation_tasks", day=day),
+        lake.tables.read("predicted_labels", day=day),
+        lake.tables.read("task_pre_labels", day=day),
+        list_closed_images(lake.tables.read("labelled_dataset", day=day, columns=["image_id", "phase"])),
+        known_classes,
+    )
+    return Wanted(with_fingerprints(guesses, guesses.column_names, CODE_VERSION))
+
+
+def show_guesses(lake: Lake, stale: pa.Table) -> pa.Table:
+    """Replace the predictions of the tasks in Label Studio."""
+    lake.label_studio.replace_predictions(
+        lake.annotation_project_id,
+        [
+            PreLabel(row["task_id"], row["class_id"], row["confidence"], row["model_version"])
+            for row in stale.to_pylist()
+        ],
+    )
+    return stale
+
+
+STAGE = DayStage("task_pre_labels", CODE_VERSION, select_guesses, show_guesses)
+
+
+@day_asset(
+    STAGE,
+    description=__doc__,
+    group="annotation",
+    deps=["annotation_tasks", "predicted_labels", "labelled_dataset"],
+    kinds={"labelstudio"},
+)
+def task_pre_labels(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
+    return bring_up_to_date(context, STAGE, lake)

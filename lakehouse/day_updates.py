@@ -1,0 +1,93 @@
+"""What a run has to do to bring one day of one table up to date: a pure decision over keys and fingerprints."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse.errors import SchemaMismatchError
+from lakehouse.schemas import TableDefinition
+
+
+@dataclass(frozen=True)
+class DayPlan:
+    """What is to be done with one day of one table.
+
+    Attributes:
+        stale: The wanted rows that are missing or were computed from something else; they are computed.
+        dropped: Keys that the day holds and that are no longer wanted; their rows go.
+        replaced: Keys that the day holds with an outdated fingerprint; their rows go as the new ones come.
+        fresh: How many wanted rows stand as they are.
+    """
+
+    stale: pa.Table
+    dropped: frozenset[str]
+    replaced: frozenset[str]
+    fresh: int
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether the day is up to date as it stands."""
+        return self.stale.num_rows == 0 and not self.dropped
+
+    @property
+    def only_adds(self) -> bool:
+        """Whether every row of the day stays, so that new rows may be appended."""
+        return not self.dropped and not self.replaced
+
+
+def plan_day(current: pa.Table, wanted: pa.Table, row_key: str, *, force: bool = False) -> DayPlan:
+    """Compare what a day holds with what it should hold.
+
+    Args:
+        current: The day's rows, at least `row_key` and `fingerprint`; several rows may share a key.
+        wanted: One row per key that the day should hold, with its `fingerprint` and whatever its computation reads.
+        row_key: Name of the key column.
+        force: Whether to compute every wanted row again.
+    """
+    held = dict(zip(current.column(row_key).to_pylist(), current.column("fingerprint").to_pylist(), strict=True))
+    keys = wanted.column(row_key).to_pylist()
+    prints = wanted.column("fingerprint").to_pylist()
+    is_stale = [force or held.get(key) != fingerprint for key, fingerprint in zip(keys, prints, strict=True)]
+    stale = wanted.filter(pa.array(is_stale, pa.bool_()))
+    return DayPlan(
+        stale=stale,
+        dropped=frozenset(held.keys() - set(keys)),
+        replaced=frozenset(held.keys() & set(stale.column(row_key).to_pylist())),
+        fresh=wanted.num_rows - stale.num_rows,
+    )
+
+
+def keep_standing_rows(current: pa.Table, plan: DayPlan, row_key: str) -> pa.Table:
+    """Return the rows of the day that the plan leaves as they are."""
+    gone = pa.array(sorted(plan.dropped | plan.replaced), pa.string())
+    return current.filter(pc.invert(pc.is_in(current.column(row_key), value_set=gone)))
+
+
+def conform(rows: pa.Table, table: TableDefinition) -> pa.Table:
+    """Return the rows in exactly the table's columns, order and types.
+
+    Raises:
+        SchemaMismatchError: If columns are missing, have values of another type, or are null where they may not be.
+    """
+    missing = [field.name for field in table.schema if field.name not in rows.column_names]
+    if missing:
+        raise SchemaMismatchError(
+            f"Rows for {table.name} lack the columns {', '.join(missing)}: have their computation return every column "
+            "that lakehouse.schemas names."
+        )
+    ordered = rows.select(table.schema.names)
+    nulls = [field.name for field in table.schema if not field.nullable and ordered.column(field.name).null_count]
+    if nulls:
+        raise SchemaMismatchError(f"Rows for {table.name} are null in {', '.join(nulls)}, which must have a value.")
+    try:
+        return ordered.cast(table.schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise SchemaMismatchError(f"Rows for {table.name} do not fit its schema: {error}") from error
+
+
+def sort_rows(rows: pa.Table, table: TableDefinition) -> pa.Table:
+    """Return the rows in one order that depends on their content alone, so that equal days make equal files."""
+    sortable: Sequence[str] = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
+    return rows.sort_by([(name, "ascending") for name in sortable])

@@ -1,0 +1,139 @@
+"""Training the label model: which labels it sees, and the row that records it."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse.fingerprints import hash_values
+from lakehouse.label_head import LabelHeadSettings, cross_validate_label_head, encode_label_head, train_label_head
+from lakehouse.phases import COMPLETE
+from lakehouse.schemas import LABEL_MODEL
+
+CODE_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Labelled images, by image id.
+
+    Attributes:
+        image_ids: The images.
+        class_ids: The accepted class of each.
+        groups: The near-duplicate leader of each.
+        standard_keys: The standard image of each.
+        newest_day: The newest day with a label.
+    """
+
+    image_ids: tuple[str, ...]
+    class_ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    standard_keys: tuple[str, ...]
+    newest_day: date | None
+
+    def compute_version(self, backbone: str, settings: LabelHeadSettings) -> str:
+        """Return the version of the model that this set gives: a hash of everything that decides its weights."""
+        return hash_values(CODE_VERSION, backbone, asdict(settings), self.standard_keys, self.class_ids, self.groups)[
+            :16
+        ]
+
+
+def select_training_set(
+    labelled: pa.Table, near_duplicates: pa.Table, cleansed: pa.Table, settings: LabelHeadSettings
+) -> TrainingSet:
+    """Select the accepted classes of images, leaving out classes with too few of them.
+
+    Args:
+        labelled: `labelled_dataset` of all days.
+        near_duplicates: `image_id, leader_image_id` of all days.
+        cleansed: `image_id, standard_key` of all days.
+        settings: `min_images_per_class`.
+    """
+    is_usable = pc.and_(
+        pc.and_(pc.equal(labelled.column("kind"), "choice"), pc.equal(labelled.column("phase"), COMPLETE)),
+        pc.and_(pc.invert(labelled.column("is_conflict")), pc.is_valid(labelled.column("class_id"))),
+    )
+    labels = {row["image_id"]: row for row in labelled.filter(is_usable).to_pylist()}
+    leaders = _map_column(near_duplicates, "leader_image_id")
+    standard_keys = _map_column(cleansed, "standard_key")
+    counts = Counter(row["class_id"] for row in labels.values())
+    chosen = [
+        image_id
+        for image_id in sorted(labels)
+        if counts[labels[image_id]["class_id"]] >= settings.min_images_per_class and standard_keys.get(image_id)
+    ]
+    return TrainingSet(
+        image_ids=tuple(chosen),
+        class_ids=tuple(labels[image_id]["class_id"] for image_id in chosen),
+        groups=tuple(leaders.get(image_id, image_id) for image_id in chosen),
+        standard_keys=tuple(standard_keys[image_id] for image_id in chosen),
+        newest_day=max((labels[image_id]["ingest_date"] for image_id in chosen), default=None),
+    )
+
+
+def _map_column(table: pa.Table, column: str) -> Mapping[str, str]:
+    return dict(zip(table.column("image_id").to_pylist(), table.column(column).to_pylist(), strict=True))
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model that was just trained: its file and its row of `label_model`."""
+
+    weights: bytes
+    weights_key: str
+    row: pa.Table
+
+
+def train(
+    training_set: TrainingSet,
+    embeddings: npt.NDArray[np.float32],
+    *,
+    backbone: str,
+    labelled_snapshot_id: int,
+    model_number: int,
+    settings: LabelHeadSettings,
+) -> TrainedModel:
+    """Train a label model.
+
+    Args:
+        training_set: The labelled images.
+        embeddings: `[n, width]`, of its images in its order.
+        backbone: Name and version of the model that gave the embeddings.
+        labelled_snapshot_id: Snapshot of `labelled_dataset` that the set was read from.
+        model_number: Number of the new model.
+        settings: How to train.
+    """
+    head = train_label_head(embeddings, training_set.class_ids, settings)
+    accuracy = cross_validate_label_head(embeddings, training_set.class_ids, training_set.groups, settings)
+    weights = encode_label_head(head)
+    version = training_set.compute_version(backbone, settings)
+    key = f"curated/models/{version}.safetensors"
+    row: dict[str, Any] = {
+        "model_version": version,
+        "model_number": model_number,
+        "ingest_date": training_set.newest_day,
+        "backbone": backbone,
+        "class_ids": list(head.class_ids),
+        "images_trained": len(training_set.image_ids),
+        "cross_validated_accuracy": accuracy,
+        "labelled_snapshot_id": labelled_snapshot_id,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "weights_key": key,
+        "fingerprint": version,
+    }
+    return TrainedModel(weights, key, pa.Table.from_pylist([row], schema=LABEL_MODEL))
+
+
+def describe_shortage(class_ids: Sequence[str], settings: LabelHeadSettings) -> str:
+    """Return one sentence that says why there is nothing to train on yet."""
+    return (
+        f"No label model yet: {len(set(class_ids))} classes have {settings.min_images_per_class} or more accepted "
+        "images, two are needed. Annotate more."
+    )
