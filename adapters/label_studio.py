@@ -39,6 +39,16 @@ _ASSIGNEE = "filter:tasks:data.assignee"
 _UPDATED_AT = "filter:tasks:updated_at"
 _ANNOTATORS = "filter:tasks:annotators"
 
+# Columns that an annotator has no use for; the server also computes what it must show for every task.
+_HIDDEN_COLUMNS = [
+    f"tasks:{name}"
+    for name in (
+        "inner_id", "annotations_results", "annotations_ids", "predictions_score", "predictions_model_versions",
+        "predictions_results", "file_upload", "storage_filename", "created_at", "updated_at", "updated_by",
+        "avg_lead_time", "draft_exists",
+    )
+]  # fmt: skip
+
 
 @dataclass(frozen=True)
 class OpenTask:
@@ -233,12 +243,17 @@ class LabelStudio:
         for view in views.json():
             if view["data"].get("title") == annotator:
                 return int(view["id"])
-        filters = {"conjunction": "and", "items": [_build_assignee_filter(annotator)]}
+        data = {
+            "title": annotator,
+            "type": "list",
+            "filters": {"conjunction": "and", "items": [_build_assignee_filter(annotator)]},
+            "hiddenColumns": {"explore": _HIDDEN_COLUMNS, "labeling": _HIDDEN_COLUMNS},
+        }
         view = self._connection.call(
             "POST",
             "/api/dm/views/",
             attempt=attempt,
-            content={"project": project_id, "data": {"title": annotator, "type": "list", "filters": filters}},
+            content={"project": project_id, "data": data},
         )
         return int(view.json()["id"])
 

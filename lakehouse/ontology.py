@@ -42,8 +42,8 @@ class LabelClass:
 def build_labelling_interface(classes: Sequence[LabelClass]) -> str:
     """Return Label Studio's XML for choosing one class for the image and drawing boxes of any class.
 
-    People see the class name; the alias, which is what answers and predictions carry, is the class id, so that a renamed
-    class keeps its answers. What is chosen from stands above the image, where it is in sight whatever the image's size.
+    People see the class name; the alias, which is what answers and predictions carry, is the class id, so that a
+    renamed class keeps its answers. The choices stand above the image, where they are in sight whatever its size.
     """
     view = Element("View")
     choices = SubElement(view, "Choices", name=CHOICE_CONTROL, toName=IMAGE_OBJECT, choice="single", showInline="true")
