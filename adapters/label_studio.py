@@ -8,7 +8,6 @@ the parameters that make thousands of tasks quick (`include`, `in_list`). Starti
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -18,7 +17,7 @@ from urllib.parse import quote
 
 import httpx
 
-from lakehouse.annotations import Answer, ChangedTask, NewTask, PreLabel, TaskAnswers, build_choice
+from lakehouse.annotations import Answer, ChangedTask, NewTask, OpenTask, PreLabel, TaskAnswers, build_choice
 from lakehouse.errors import FarmyError, LabelStudioRefusedError, LabelStudioUnavailableError
 
 _Item = TypeVar("_Item")
@@ -48,19 +47,6 @@ _HIDDEN_COLUMNS = [
         "avg_lead_time", "draft_exists",
     )
 ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class OpenTask:
-    """A task that waits for one person's answer.
-
-    Attributes:
-        task_id: Label Studio task.
-        image_id: The image that the task shows.
-    """
-
-    task_id: int
-    image_id: str
 
 
 def build_image_url(key: str, bucket: str | None = None) -> str:

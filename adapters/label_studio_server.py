@@ -12,11 +12,12 @@ import secrets
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -335,6 +336,7 @@ def _ensure_template(command: Path, folder: Path, report: Callable[[str], None])
             report("Preparing Label Studio's database, once for this environment: about a minute")
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 _migrate(command, Path(scratch))
+                _let_readers_pass_writers(Path(scratch) / _DATABASE)
                 (Path(scratch) / _DATABASE).replace(template)
     return template
 
@@ -366,6 +368,12 @@ def _migrate(command: Path, data_folder: Path) -> None:
             f"Could not prepare Label Studio's database with {command}: it ended with {finished.returncode}. "
             "Install it anew with `make clean setup`. Its last words:\n" + "\n".join(tail)
         )
+
+
+def _let_readers_pass_writers(database: Path) -> None:
+    # A property of the file, kept by copies: reading and answering at once no longer ends in "database is locked".
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
 
 
 @contextmanager

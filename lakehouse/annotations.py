@@ -60,6 +60,19 @@ class NewTask:
 
 
 @dataclass(frozen=True)
+class OpenTask:
+    """A task that waits for one person's answer.
+
+    Attributes:
+        task_id: Label Studio task.
+        image_id: The image that the task shows.
+    """
+
+    task_id: int
+    image_id: str
+
+
+@dataclass(frozen=True)
 class ChangedTask:
     """A task that somebody touched.
 
