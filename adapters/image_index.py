@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from lakehouse.arrivals import FirstArrival
-from lakehouse.errors import StorageError
+from lakehouse.errors import NotFoundError, StorageError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS first_arrivals (
@@ -81,11 +81,24 @@ class ImageIndex:
         with self._connection() as connection:
             connection.execute("INSERT OR IGNORE INTO submissions VALUES (?, ?)", (image_id, object_key))
 
-    def is_submitted(self, image_id: str) -> bool:
-        """Tell whether the image was ever submitted."""
+    def find_image(self, beginning: str) -> str:
+        """Return the one image, landed or submitted, whose id begins so.
+
+        Raises:
+            NotFoundError: If there is none, or more than one.
+        """
+        # Ids are hexadecimal digits, so "g" follows every id that begins with these characters.
+        span = (beginning.lower(), f"{beginning.lower()}g")
         with self._connection() as connection:
-            row = connection.execute("SELECT 1 FROM submissions WHERE image_id = ? LIMIT 1", (image_id,)).fetchone()
-        return row is not None
+            found = connection.execute(
+                "SELECT image_id FROM first_arrivals WHERE image_id >= ?1 AND image_id < ?2 UNION "
+                "SELECT image_id FROM submissions WHERE image_id >= ?1 AND image_id < ?2 LIMIT 2",
+                span,
+            ).fetchall()
+        if len(found) != 1:
+            number = "No image's id begins" if not found else "More than one image's id begins"
+            raise NotFoundError(f"{number} with {beginning}: give the token that `farmy submit` printed.")
+        return str(found[0][0])
 
     def read_cursor(self, name: str) -> str | None:
         """Return how far something was followed; None if it never was."""

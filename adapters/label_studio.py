@@ -7,6 +7,7 @@ the parameters that make thousands of tasks quick (`include`, `in_list`). Starti
 
 import re
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from http import HTTPStatus
@@ -86,6 +87,11 @@ class LabelStudio:
 
     def __repr__(self) -> str:
         return f"LabelStudio({self._connection.url!r})"
+
+    @property
+    def url(self) -> str:
+        """Address of the server."""
+        return self._connection.url
 
     def close(self) -> None:
         """Close the connections."""
@@ -372,6 +378,8 @@ class _Connection:
     def __init__(self, url: str, token: str) -> None:
         self.url = url.rstrip("/")
         self._client = httpx.Client(base_url=self.url, timeout=_TIMEOUT_S)
+        # Whoever holds us for as long as the process lives need not think of closing.
+        weakref.finalize(self, self._client.close)
         self._token = token
         self._access_token = ""
         self._access_until = 0.0

@@ -141,14 +141,22 @@ class Lake:
         """Label Studio; its own server is started if none runs for this home."""
         from adapters.label_studio import LabelStudio
 
-        if self.settings.label_studio_url is not None:
-            if self.settings.label_studio_token is None:
-                raise SettingsError(
-                    f"FARMY_LABEL_STUDIO_URL is {self.settings.label_studio_url} but there is no token for it: "
-                    "set FARMY_LABEL_STUDIO_TOKEN."
-                )
-            return LabelStudio(self.settings.label_studio_url, self.settings.label_studio_token.get_secret_value())
-        return self._connect_own_label_studio()
+        url = self.settings.label_studio_url or self.start_label_studio()
+        return LabelStudio(url, self.label_studio_token)
+
+    @property
+    def label_studio_token(self) -> str:
+        """Access token of Label Studio's administrator."""
+        from adapters.label_studio_server import read_credentials
+
+        if self.has_own_label_studio:
+            return read_credentials(self.settings.home).token
+        if self.settings.label_studio_token is None:
+            raise SettingsError(
+                f"FARMY_LABEL_STUDIO_URL is {self.settings.label_studio_url} but there is no token for it: "
+                "set FARMY_LABEL_STUDIO_TOKEN."
+            )
+        return self.settings.label_studio_token.get_secret_value()
 
     def build_picture_url(self, key: str) -> str:
         """Return what a task says its picture is: an address that Label Studio resolves for signed-in people alone."""
@@ -181,13 +189,6 @@ class Lake:
         )
         self._label_studio_server = server
         return server.start().url
-
-    def _connect_own_label_studio(self) -> "LabelStudio":
-        from adapters.label_studio import LabelStudio
-        from adapters.label_studio_server import read_credentials
-
-        url = self.start_label_studio()
-        return LabelStudio(url, read_credentials(self.settings.home).token)
 
     @cached_property
     def annotation_project_id(self) -> int:

@@ -14,11 +14,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from lakehouse.cleansing import CleansingSettings
 from lakehouse.consensus import ConsensusSettings
 from lakehouse.errors import SettingsError
 from lakehouse.label_head import LabelHeadSettings
 from lakehouse.ontology import LabelClass
+from lakehouse.quality import CleansingSettings
 from lakehouse.releases import SplitShares
 
 CHECKOUT = Path(__file__).resolve().parents[1]

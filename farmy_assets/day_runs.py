@@ -7,6 +7,7 @@ computes those that are missing or stale, and commits the day in one atomic snap
 
 import logging
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -15,6 +16,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from adapters.inbox import list_days_with_arrivals
 from adapters.lake import Lake
 from adapters.tables import DayRows
 from farmy_assets.partitions import day_partitions
@@ -109,19 +111,26 @@ class DayOutcome:
 
 def day_asset(
     stage: DayStage, *, description: str | None, group: str, deps: Sequence[str] = (), kinds: set[str]
-) -> Any:  # noqa: ANN401
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Return the decorator that makes a day-partitioned asset of a function over `(context, lake)`."""
-    return dg.asset(
-        name=stage.table,
-        description=description,
-        partitions_def=day_partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        code_version=stage.code_version,
-        deps=list(deps),
-        group_name=group,
-        kinds={"iceberg", *kinds},
-        owners=OWNERS,
-    )
+
+    def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
+        with warnings.catch_warnings():
+            # Backfill policies are called beta; a run per partition would cost twenty times as much.
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            return dg.asset(
+                name=stage.table,
+                description=description,
+                partitions_def=day_partitions,
+                backfill_policy=dg.BackfillPolicy.single_run(),
+                code_version=stage.code_version,
+                deps=list(deps),
+                group_name=group,
+                kinds={"iceberg", *kinds},
+                owners=OWNERS,
+            )(function)
+
+    return decorate
 
 
 def bring_up_to_date(context: dg.AssetExecutionContext, stage: DayStage, lake: Lake) -> dg.MaterializeResult[Any]:
@@ -133,9 +142,9 @@ def bring_up_to_date(context: dg.AssetExecutionContext, stage: DayStage, lake: L
     force = context.run.tags.get(FORCE_TAG) == "true"
     outcomes = []
     try:
-        for partition_key in sorted(context.partition_keys):
-            outcome = update_day(lake, stage, date.fromisoformat(partition_key), run_id=context.run_id, force=force)
-            context.add_asset_metadata(outcome.as_metadata(), partition_key=partition_key)
+        for day in _select_days(lake, stage, context.partition_keys):
+            outcome = update_day(lake, stage, day, run_id=context.run_id, force=force)
+            context.add_asset_metadata(outcome.as_metadata(), partition_key=day.isoformat())
             for remark in outcome.remarks:
                 context.log.warning(remark)
             context.log.info(str(outcome))
@@ -145,6 +154,15 @@ def bring_up_to_date(context: dg.AssetExecutionContext, stage: DayStage, lake: L
     if len(outcomes) == 1:
         return dg.MaterializeResult(data_version=dg.DataVersion(outcomes[0].content_hash))
     return dg.MaterializeResult(metadata={"days": len(outcomes)})
+
+
+def _select_days(lake: Lake, stage: DayStage, partition_keys: Sequence[str]) -> list[date]:
+    """Return the run's days, earliest first; of several only those on which there is or may be something."""
+    days = sorted(date.fromisoformat(key) for key in partition_keys)
+    if len(days) == 1:
+        return days
+    held = {*lake.tables.read_days("raw_images"), *lake.tables.read_days(stage.table)}
+    return [day for day in days if day in held | list_days_with_arrivals(lake).keys()]
 
 
 def build_failure(error: FarmyError) -> dg.Failure:

@@ -1,7 +1,6 @@
 """Jobs: which assets run together, and the one that repairs."""
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from adapters import inbox
 from adapters.lake import Lake
@@ -73,11 +72,4 @@ def reconcile_job() -> None:
     reconcile()
 
 
-JOBS: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = [
-    images_job,
-    labels_job,
-    training_job,
-    loop_job,
-    release_job,
-    reconcile_job,
-]
+JOBS = (images_job, labels_job, training_job, loop_job, release_job, reconcile_job)

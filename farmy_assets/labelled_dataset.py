@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from adapters.lake import Lake
 from farmy_assets.day_runs import DayStage, Wanted, bring_up_to_date, day_asset
 from lakehouse.consensus import decide_labels
-from lakehouse.fingerprints import with_fingerprints
+from lakehouse.fingerprints import carry_fingerprints, with_fingerprints
 from lakehouse.labelled_dataset import collect_votes, preview_labels
 
 CODE_VERSION = "1"
@@ -39,7 +39,7 @@ def decide(lake: Lake, stale: pa.Table) -> pa.Table:
     annotations = lake.tables.read("annotations", day=day)
     annotations = annotations.filter(pc.is_in(annotations.column("image_id"), value_set=image_ids))
     labels = decide_labels(annotations, lake.tables.read("annotation_tasks", day=day), lake.settings.consensus)
-    return labels.join(stale.select(["image_id", "fingerprint"]), "image_id")
+    return carry_fingerprints(labels, stale, "image_id")
 
 
 STAGE = DayStage(

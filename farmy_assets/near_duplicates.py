@@ -13,16 +13,16 @@ import pyarrow.compute as pc
 
 from adapters.lake import Lake
 from farmy_assets.day_runs import DayStage, Wanted, bring_up_to_date, day_asset
-from lakehouse.cleansing import CLEAN
 from lakehouse.fingerprints import with_fingerprints
 from lakehouse.near_duplicates import collect_leaders, group_near_duplicates
+from lakehouse.quality import CLEAN
 
 CODE_VERSION = "1"
 
 
 def select_groups(lake: Lake, day: date) -> Wanted:
     """Return each clean image of the day with its leader; the search itself tells what is stale."""
-    from adapters.sql import find_near_leaders
+    from adapters.near_leaders import find_near_leaders
 
     max_distance = lake.settings.near_duplicates.max_distance
     columns = ["image_id", "ingest_date", "landed_at", "perceptual_hash", "status"]

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from adapters.lake import Lake
 from farmy_assets.day_runs import DayStage, Wanted, bring_up_to_date, day_asset
-from lakehouse.cleansing import REJECTED
 from lakehouse.fingerprints import with_fingerprints
 from lakehouse.predicted_labels import build_predicted_rows
+from lakehouse.quality import REJECTED
 
 CODE_VERSION = "1"
 

@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 import pyarrow as pa
 
-from lakehouse.cleansing import CLEAN, Verdict
+from lakehouse.cleansing import Verdict
+from lakehouse.quality import CLEAN
 from lakehouse.schemas import CLEANSED_IMAGES
 
 _SAMPLE = 6

@@ -17,13 +17,11 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from lakehouse.perceptual_hash import hash_luma
-
-CLEAN = "clean"
-SUSPECT = "suspect"
-REJECTED = "rejected"
+from lakehouse.quality import CLEAN, REJECTED, SUSPECT, CleansingSettings
 
 FORMATS = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp", "TIFF": "tiff", "GIF": "gif", "BMP": "bmp"}
 """What Pillow calls the formats that are accepted, and what the tables call them."""
+_READERS = tuple(name for name in FORMATS if name != "MPO")  # which Pillow's reader of JPEG finds out by itself
 
 _EXIF_ORIENTATION = 0x0112
 _EXIF_GPS = 0x8825
@@ -45,29 +43,6 @@ _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     8: lambda pixels: np.rot90(pixels, 1),
 }
 """By EXIF orientation (Exif 2.3, tag 0x0112): what makes the stored pixels upright."""
-
-
-@dataclass(frozen=True)
-class CleansingSettings:
-    """What is clean enough.
-
-    Attributes:
-        min_edge_px: Images with a shorter edge are rejected as `too_small`.
-        max_pixels: Images with more pixels are rejected as `too_large`, before they are decoded.
-        min_brightness_mean: Below it an image is suspect as `dark`, 0 to 255.
-        max_brightness_mean: Above it an image is suspect as `bright`, 0 to 255.
-        min_blur_variance: Below it an image is suspect as `blurred`.
-        standard_edge_px: Longest edge of the standard image.
-        standard_quality: JPEG quality of the standard image, 1 to 100.
-    """
-
-    min_edge_px: int = 64
-    max_pixels: int = 100_000_000
-    min_brightness_mean: float = 30.0
-    max_brightness_mean: float = 245.0
-    min_blur_variance: float = 30.0
-    standard_edge_px: int = 2048
-    standard_quality: int = 85
 
 
 @dataclass(frozen=True)
@@ -161,7 +136,7 @@ def _read_header(data: bytes) -> _Header:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=tuple(FORMATS))
+            image = Image.open(io.BytesIO(data), formats=_READERS)
             exif = image.getexif()
             orientation = exif.get(_EXIF_ORIENTATION, 1)
             return _Header(
@@ -221,7 +196,7 @@ def _decode(data: bytes, header: _Header, edge_px: int) -> Pixels:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image: Image.Image = Image.open(io.BytesIO(data), formats=tuple(FORMATS))
+            image: Image.Image = Image.open(io.BytesIO(data), formats=_READERS)
             has_alpha = image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
             if has_alpha:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))

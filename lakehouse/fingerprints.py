@@ -33,3 +33,16 @@ def with_fingerprints(
     values = [rows.column(name).to_pylist() for name in columns]
     prints = [hash_values(context, *row) for row in zip(*values, strict=True)]
     return rows.append_column(pa.field("fingerprint", pa.string(), nullable=False), pa.array(prints, pa.string()))
+
+
+def carry_fingerprints(rows: pa.Table, stale: pa.Table, row_key: str) -> pa.Table:
+    """Return computed rows with the fingerprints of the stale rows that they were computed from.
+
+    Args:
+        rows: Any number of rows per key, without a fingerprint.
+        stale: One row per key: `row_key, fingerprint`.
+        row_key: Name of the key column.
+    """
+    prints = dict(zip(stale.column(row_key).to_pylist(), stale.column("fingerprint").to_pylist(), strict=True))
+    column = pa.array([prints[key] for key in rows.column(row_key).to_pylist()], pa.string())
+    return rows.append_column(pa.field("fingerprint", pa.string(), nullable=False), column)

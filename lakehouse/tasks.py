@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.cleansing import CLEAN
 from lakehouse.phases import ANNOTATING
 from lakehouse.predicted_labels import LABEL_MODEL
+from lakehouse.quality import CLEAN
 from lakehouse.schemas import ANNOTATION_TASKS, TASK_PRE_LABELS
 
 

@@ -38,6 +38,11 @@ class TrainingSet:
     standard_keys: tuple[str, ...]
     newest_day: date | None
 
+    @property
+    def is_enough(self) -> bool:
+        """Whether there are two classes to tell apart."""
+        return len(set(self.class_ids)) >= 2
+
     def compute_version(self, backbone: str, settings: LabelHeadSettings) -> str:
         """Return the version of the model that this set gives: a hash of everything that decides its weights."""
         return hash_values(CODE_VERSION, backbone, asdict(settings), self.standard_keys, self.class_ids, self.groups)[

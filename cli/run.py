@@ -1,0 +1,114 @@
+"""`farmy run`: bring days up to date without the daemon."""
+
+from datetime import date
+from typing import Any
+
+import click
+
+from adapters import inbox
+from adapters.lake import Lake
+from adapters.settings import load_settings
+from cli.output import console, json_option, print_table, report
+
+LOOP = (
+    "raw_images",
+    "cleansed_images",
+    "near_duplicates",
+    "annotation_tasks",
+    "annotations",
+    "labelled_dataset",
+    "label_model",
+    "predicted_labels",
+    "task_pre_labels",
+    "image_catalog",
+)
+
+
+@click.command()
+@click.option("--days", metavar="A..B", help="Only these days, as 2026-11-02..2026-11-04 or 2026-11-02.")
+@click.option("--assets", metavar="NAMES", help=f"Only these assets, with commas between them: {', '.join(LOOP)}.")
+@click.option("--force", is_flag=True, help="Compute rows again that are up to date.")
+@json_option
+def run(days: str | None, assets: str | None, *, force: bool, as_json: bool) -> None:
+    """Bring days up to date: everything that is missing or stale, and nothing else.
+
+    Looks into landing and Label Studio for what is new first, then runs the assets in their order. What it needs it
+    starts by itself.
+
+    Example: farmy run --days 2026-11-02..2026-11-04 --assets cleansed_images,near_duplicates
+    """
+    chosen = _parse_assets(assets)
+    with Lake(load_settings()) as lake:
+        result = bring_up_to_date(lake, chosen, _parse_days(days) if days else None, force=force)
+    report(as_json, result, _show)
+
+
+def bring_up_to_date(
+    lake: Lake, assets: tuple[str, ...], days: tuple[date, date] | None = None, *, force: bool = False
+) -> dict[str, Any]:
+    """Look for what is new, then run the assets over the days; return how many days there are and what changed.
+
+    Args:
+        lake: The lake.
+        assets: The assets to run.
+        days: First and last day; all days with images by default.
+        force: Whether to compute rows again that are up to date.
+    """
+    from cli.runs import run_assets
+    from farmy_assets.stages import find_work
+
+    if "raw_images" in assets:
+        inbox.note_all_arrivals(lake)
+    if "annotations" in assets and lake.is_label_studio_up() and lake.tables.snapshot_id("annotation_tasks"):
+        inbox.note_annotation_progress(lake)
+    present = sorted({*lake.tables.read_days("raw_images"), *inbox.list_days_with_arrivals(lake)})
+    chosen = [day for day in present if days is None or days[0] <= day <= days[1]]
+    outcomes = []
+    if chosen and (force or find_work(lake, chosen, assets) is not None):
+        outcomes = run_assets(lake, chosen, assets, force=force)
+    changes = [
+        {
+            "asset": outcome.table,
+            "day": outcome.day.isoformat(),
+            "rows": outcome.rows,
+            "computed": outcome.computed,
+            "dropped": outcome.dropped,
+            "seconds": round(outcome.seconds, 2),
+        }
+        for outcome in outcomes
+        if outcome.snapshot_id is not None
+    ]
+    return {"days": len(chosen), "changes": changes}
+
+
+def _parse_assets(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return LOOP
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = sorted(set(names) - set(LOOP))
+    if unknown or not names:
+        found = ", ".join(unknown) or "nothing"
+        raise click.BadParameter(f"{found} is not among {', '.join(LOOP)}", param_hint="--assets")
+    return tuple(name for name in LOOP if name in names)
+
+
+def _parse_days(text: str) -> tuple[date, date]:
+    first, _, last = text.partition("..")
+    try:
+        days = date.fromisoformat(first), date.fromisoformat(last or first)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{text!r} is not 2026-11-02 or 2026-11-02..2026-11-04", param_hint="--days"
+        ) from error
+    if days[0] > days[1]:
+        raise click.BadParameter(f"{text!r} ends before it begins", param_hint="--days")
+    return days
+
+
+def _show(result: dict[str, Any]) -> None:
+    if result["changes"]:
+        print_table(None, result["changes"])
+    elif result["days"]:
+        console.print("Everything is up to date.")
+    else:
+        console.print("There are no images yet: `farmy submit FOLDER` lands some, `farmy demo` lands the samples.")
