@@ -21,6 +21,7 @@ from cli.release import make_release
 from cli.run import LOOP, bring_up_to_date
 from lakehouse.arrivals import LANDING
 from lakehouse.errors import SettingsError, StorageError
+from lakehouse.phases import COMPLETE
 from lakehouse.predicted_labels import LABEL_MODEL
 from lakehouse.quality import CLEAN, REJECTED, SUSPECT
 
@@ -167,7 +168,7 @@ def summarize(lake: Lake, truths: "Mapping[str, SampleTruth]") -> dict[str, Any]
     labelled = lake.tables.read("labelled_dataset").to_pylist()
     choices = [row for row in labelled if row["kind"] == "choice"]
     agreements = [row["agreement"] for row in choices if row["agreement"] is not None]
-    accepted = {row["image_id"]: row["class_id"] for row in choices if row["class_id"] and not row["is_conflict"]}
+    accepted = {row["image_id"]: row["class_id"] for row in choices if row["class_id"] and row["phase"] == COMPLETE}
     predicted = lake.tables.read("predicted_labels", where={"model_name": [LABEL_MODEL]}).to_pylist()
     firsts = {row["image_id"]: row["class_id"] for row in predicted if row["rank"] == 1}
     unseen = {image_id: class_id for image_id, class_id in firsts.items() if _is_held_out(truths, image_id)}

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from lakehouse.phases import ANNOTATING, COMPLETE, CONFLICT
 from lakehouse.schemas import LABELLED_DATASET
 
 LABEL_COLUMNS = pa.schema([field for field in LABELLED_DATASET if field.name != "fingerprint"])
@@ -72,7 +73,8 @@ def decide_labels(annotations: pa.Table, tasks: pa.Table, settings: ConsensusSet
     Of each person the newest answer counts. A choice is accepted when one class leads with more than
     `settings.min_share`. Who skips, or chooses nothing while others choose, votes for no class; where that wins, the
     choice is a label without `class_id`. Boxes of one class that overlap enough are one box, its edges the medians of
-    theirs, accepted when more than half of those who answered drew it.
+    theirs: accepted when more than half of those who answered drew it, contested when half of them did, and outvoted,
+    which leaves no label, when fewer did. Where nobody chose a class and every box is outvoted, all are contested.
 
     `phase` is the image's: `annotating` while answers are awaited, then `conflict` if any of its labels is contested,
     else `complete`. `agreement` is on the choice.
@@ -153,10 +155,10 @@ def _decide_image(
     answers = _select_newest_answers(marks)
     votes = _collect_votes(answers)
     is_open = len(answers) < votes_needed
-    labels = [*_decide_choice(votes, len(answers), settings), *_decide_boxes(answers, settings)]
-    phase = "annotating" if is_open else "complete"
+    labels = [*_decide_choice(votes, len(answers), settings), *_decide_boxes(answers, settings, has_choice=bool(votes))]
+    phase = ANNOTATING if is_open else COMPLETE
     if not is_open and any(label.conflict_reason for label in labels):
-        phase = "conflict"
+        phase = CONFLICT
     agreement = _measure_agreement(votes)
     for label in labels:
         reason = None if is_open else label.conflict_reason
@@ -224,7 +226,7 @@ def _measure_agreement(votes: dict[str | None, list[str]]) -> float | None:
     return sum(count * (count - 1) for count in counts) / (total * (total - 1))
 
 
-def _decide_boxes(answers: _Answers, settings: ConsensusSettings) -> Iterator[_Label]:
+def _decide_boxes(answers: _Answers, settings: ConsensusSettings, *, has_choice: bool) -> Iterator[_Label]:
     boxes_by_class: dict[str, list[_DrawnBox]] = {}
     for marks in answers.values():
         for mark in marks:
@@ -237,7 +239,10 @@ def _decide_boxes(answers: _Answers, settings: ConsensusSettings) -> Iterator[_L
         for class_id, boxes in boxes_by_class.items()
         for cluster in _cluster_boxes(boxes, settings.min_box_iou)
     )
-    for number, (class_id, box, supporters) in enumerate(decided, start=1):
+    standing = [label for label in decided if 2 * len(label[2]) >= len(answers)]
+    # An image that people answered always has a label: without one it would look as if nobody had.
+    kept = standing if standing or has_choice else decided
+    for number, (class_id, box, supporters) in enumerate(kept, start=1):
         is_accepted = 2 * len(supporters) > len(answers)
         yield _Label(f"box-{number}", "box", class_id, box, supporters, None if is_accepted else "missed_box")
 
