@@ -139,7 +139,7 @@ class LabelStudioServer:
 
         Raises:
             SettingsError: The program is missing, the port is taken, or the home's server runs already.
-            ServerStartError: The server ended or did not answer in time.
+            ServerStartError: The server ended, did not answer in time, or another process is just starting it.
         """
         if not self._command.is_file():
             raise SettingsError(
@@ -282,9 +282,13 @@ def _take_lock(folder: Path) -> IO[bytes]:
     except BlockingIOError as error:
         lock.close()
         running = find_running(folder.parent)
-        found = f"one runs at {running.url}" if running else "another process is starting or stopping one"
-        raise SettingsError(
-            f"Could not start Label Studio for {folder.parent}: {found}. Use that one, or stop it first."
+        if running is not None:
+            raise SettingsError(
+                f"Could not start Label Studio for {folder.parent}: one runs at {running.url}. Use it, or stop it."
+            ) from error
+        raise ServerStartError(
+            f"Could not start Label Studio for {folder.parent}: another process is starting or stopping it. Try "
+            "again in a minute."
         ) from error
     return lock
 

@@ -1,5 +1,6 @@
 """The Label Studio adapters against a real server."""
 
+import fcntl
 import socket
 import stat
 import subprocess
@@ -25,7 +26,7 @@ from lakehouse.annotations import (
     build_choice,
     flatten_answers,
 )
-from lakehouse.errors import LabelStudioRefusedError, LabelStudioUnavailableError, SettingsError
+from lakehouse.errors import LabelStudioRefusedError, LabelStudioUnavailableError, ServerStartError, SettingsError
 from lakehouse.ontology import LabelClass, build_labelling_interface
 from samples.annotators import GOOD, HASTY, ImageTruth, answer_open_tasks
 
@@ -114,6 +115,15 @@ def test_a_home_that_has_a_server_does_not_get_a_second_one(
     with pytest.raises(SettingsError, match=f"one runs at {running_label_studio.url}"):
         second.start()
     assert find_running(label_studio_home) == running_label_studio
+
+
+def test_a_start_beside_another_start_is_told_to_try_again(tmp_path: Path, label_studio_command: Path) -> None:
+    folder = tmp_path / "label-studio"
+    folder.mkdir()
+    with (folder / "lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ServerStartError, match="another process is starting"):
+            LabelStudioServer(tmp_path, label_studio_command, tmp_path / "lake").start()
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path, label_studio_command: Path) -> None:
