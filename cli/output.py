@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 160)
 """What a command has to say; progress goes to `notices`, so that output can be piped."""
 notices = Console(stderr=True)
 
@@ -41,7 +41,7 @@ def print_table(title: str | None, rows: Sequence[Mapping[str, Any]]) -> None:
     table = Table(title=title, title_justify="left", header_style="bold", show_edge=False, pad_edge=False)
     for name, value in rows[0].items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+        table.add_column(name.replace("_", " "), justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_format(value) for value in row.values()))
     console.print(table)
@@ -52,6 +52,10 @@ def _format(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, list):
+        return ", ".join(map(_format, value))
     return str(value)
 
 

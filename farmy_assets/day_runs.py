@@ -225,7 +225,7 @@ def _apply(
         read=read,
         rows=computed if plan.only_adds else rows,
         append=plan.only_adds,
-        properties={"farmy.run-id": run_id, "farmy.code-version": stage.code_version},
+        properties={"farmy.run-id": run_id, "farmy.code-version": stage.code_version, "farmy.day": day.isoformat()},
     )
     return rows, snapshot_id
 

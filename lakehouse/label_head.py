@@ -97,7 +97,7 @@ def train_label_head(embeddings: Embeddings, class_ids: Sequence[str], settings:
     # Deferred: see the module's docstring.
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     # More BLAS threads make these small products twenty times slower, and their sums depend on the number of threads.
     with threadpool_limits(limits=1, user_api="blas"):
