@@ -7,14 +7,21 @@ put, and never changed.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
 from lakehouse.errors import NotFoundError, StorageError
+
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
+# obstore's own ten repeats over three minutes would hold a run, and whoever watches it, for that long.
+_RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
 
 
 @dataclass(frozen=True)
@@ -66,13 +73,14 @@ class Objects:
         """
         bucket, _, prefix = address.removeprefix("s3://").strip("/").partition("/")
         if endpoint is None:
-            store = S3Store(bucket, prefix=prefix or None)
+            store = S3Store(bucket, prefix=prefix or None, retry_config=_RETRIES)
         else:
             store = S3Store(
                 bucket,
                 prefix=prefix or None,
                 endpoint=endpoint,
                 virtual_hosted_style_request=False,
+                retry_config=_RETRIES,
                 client_options={"allow_http": endpoint.startswith("http://")},
             )
         return cls(store, f"s3://{bucket}/{prefix}".rstrip("/"))
@@ -141,7 +149,7 @@ def _translated_errors(action: str, key: str, root: str) -> Iterator[None]:
         raise NotFoundError(f"There is no object {key} in {root}.") from error
     except AlreadyExistsError:
         raise
-    except (BaseError, OSError) as error:
+    except (BaseError, OSError, ValueError) as error:  # ValueError: a key that no store can hold, such as a/../b
         raise StorageError(
             f"Could not {action} {key} in {root}: {str(error).splitlines()[0]}. Check that the place exists, has room, "
             f"and that you may {action} there; then run again: nothing was lost."
