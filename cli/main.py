@@ -63,6 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except FarmyError as error:
-        notices.print(f"[bold red]farmy:[/] {error}", highlight=False, soft_wrap=True, markup=True)
+        notices.print("farmy:", style="bold red", end=" ")
+        notices.print(str(error), highlight=False, soft_wrap=True, markup=False)
         sys.exit(1)
     sys.exit(result if isinstance(result, int) else 0)

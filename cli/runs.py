@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from adapters.lake import Lake
 from adapters.settings import Settings
 from cli.output import is_watched, notices
-from lakehouse.errors import FarmyError, SettingsError
+from lakehouse.errors import FarmyError, SettingsError, StorageError
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -84,24 +84,43 @@ def run_assets(
     if release is not None:
         config["ops"] = {"dataset_releases": {"config": {"name": release}}}
     job_name = "release_job" if list(assets) == ["dataset_releases"] else "loop_job"
-    with (
-        dg.DagsterInstance.from_config(str(prepare_dagster_home(lake.settings))) as instance,
-        _outcomes(len(assets) * max(1, len(days))) as outcomes,
-    ):
-        result = (
-            build_definitions(lake)
-            .resolve_job_def(job_name)
-            .execute_in_process(
-                run_config=config,
-                instance=instance,
-                tags=tags,
-                asset_selection=[dg.AssetKey(name) for name in assets],
-                raise_on_error=False,
+    with _outcomes(len(assets) * max(1, len(days))) as outcomes, _records_errors(lake.settings):
+        with dg.DagsterInstance.from_config(str(prepare_dagster_home(lake.settings))) as instance:
+            result = (
+                build_definitions(lake)
+                .resolve_job_def(job_name)
+                .execute_in_process(
+                    run_config=config,
+                    instance=instance,
+                    tags=tags,
+                    asset_selection=[dg.AssetKey(name) for name in assets],
+                    raise_on_error=False,
+                )
             )
-        )
-    if not result.success:
-        raise FarmyError(_describe_failure(result))
+        if not result.success:
+            raise _describe_failure(result, lake.settings)
     return outcomes
+
+
+@contextmanager
+def _records_errors(settings: Settings) -> Iterator[None]:
+    """Say it in one sentence when Dagster's own records cannot be written."""
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        yield
+    except OperationalError as error:
+        raise _build_records_error(settings, str(error.orig)) from error
+
+
+_FULL_DISK = re.compile(r"database or disk is full|disk I/O error|No space left on device")
+
+
+def _build_records_error(settings: Settings, found: str) -> StorageError:
+    return StorageError(
+        f"Dagster's records in {settings.home / 'dagster'} cannot be written: {found}. See that the disk has room, then "
+        "run again: what was committed before stands."
+    )
 
 
 @contextmanager
@@ -138,14 +157,21 @@ def _outcomes(expected: int) -> Iterator[list["DayOutcome"]]:
         outcomes_log.removeHandler(collector)
 
 
-def _describe_failure(result: "dg.ExecuteInProcessResult") -> str:
-    """Return what stopped the run, in the words of the error that was raised."""
+def _describe_failure(result: "dg.ExecuteInProcessResult", settings: Settings) -> FarmyError:
+    """Return what stopped the run, in the words of the error raised; one that nobody foresaw goes to a file."""
+    traces = []
     for event in result.all_events:
         data = event.event_specific_data
-        if event.is_step_failure:
-            reported = getattr(data, "user_failure_data", None)
-            if reported is not None and reported.description:
-                return f"{event.step_key} failed. {reported.description}"
-            error = getattr(data, "error", None)
-            return f"{event.step_key} failed unexpectedly: {error.to_string() if error else event.message}"
-    return "The run failed; Dagster's page (`farmy up`) shows why."
+        if not event.is_step_failure:
+            continue
+        reported = getattr(data, "user_failure_data", None)
+        if reported is not None and reported.description:
+            return FarmyError(f"{event.step_key} failed. {reported.description}")
+        traces.append(getattr(data, "error").to_string())  # noqa: B009 - which kind of data it is, Dagster tells by name
+    full_disk = _FULL_DISK.search("\n".join(traces))
+    if full_disk is not None:
+        return _build_records_error(settings, full_disk.group())
+    path = settings.home / "logs" / f"{result.run_id}.log"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(traces))
+    return FarmyError(f"The run failed in a way that Farmy did not foresee, please report it: {path} says how.")
