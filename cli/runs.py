@@ -1,6 +1,7 @@
 """Runs without the daemon: the same Dagster jobs, in this process, recorded where Dagster's page shows them."""
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -118,8 +119,8 @@ _FULL_DISK = re.compile(r"database or disk is full|disk I/O error|No space left 
 
 def _build_records_error(settings: Settings, found: str) -> StorageError:
     return StorageError(
-        f"Dagster's records in {settings.home / 'dagster'} cannot be written: {found}. See that the disk has room, then "
-        "run again: what was committed before stands."
+        f"Dagster's records in {settings.home / 'dagster'} cannot be written: {found}. See that the disk has room, "
+        "then run again: what was committed before stands."
     )
 
 
