@@ -1,6 +1,7 @@
 """The project's own models: which one is in use, and its weights."""
 
 import hashlib
+from typing import Any
 
 from adapters.objects import Objects
 from adapters.tables import Tables
@@ -16,10 +17,16 @@ class LabelModels:
         self._tables = tables
         self._objects = objects
 
-    def find_newest_version(self) -> str | None:
-        """Return the version in use; None until a model was trained."""
-        rows = self._tables.read("label_model", columns=["model_number", "model_version"]).to_pylist()
-        return max(rows, key=lambda row: row["model_number"])["model_version"] if rows else None
+    @property
+    def newest_version(self) -> str | None:
+        """The version in use; None until a model was trained."""
+        newest = self.find_newest()
+        return None if newest is None else str(newest["model_version"])
+
+    def find_newest(self) -> dict[str, Any] | None:
+        """Return the row of the model in use; None until one was trained."""
+        rows: list[dict[str, Any]] = self._tables.read("label_model").to_pylist()
+        return max(rows, key=lambda row: int(row["model_number"]), default=None)
 
     def load_newest(self) -> TrainedLabelModel | None:
         """Return the model in use; None until one was trained.
@@ -27,10 +34,9 @@ class LabelModels:
         Raises:
             ModelFileError: If its weights are not the ones that were written.
         """
-        rows = self._tables.read("label_model").to_pylist()
-        if not rows:
+        row = self.find_newest()
+        if row is None:
             return None
-        row = max(rows, key=lambda row: row["model_number"])
         weights = self._objects.read(row["weights_key"])
         if hashlib.sha256(weights).hexdigest() != row["weights_sha256"]:
             raise ModelFileError(

@@ -57,7 +57,7 @@ def read_status(lake: Lake) -> dict[str, Any]:
         ],
         "waiting": sorted({day.isoformat() for day in (*arrivals, *progress)}),
         "images_in_conflict": len(contested),
-        "label_model": lake.label_models.find_newest_version(),
+        "label_model": lake.label_models.newest_version,
         "releases": [row["name"] for row in lake.releases.list()],
     }
 

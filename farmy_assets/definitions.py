@@ -19,6 +19,7 @@ from resources.lake import lake_resource
 from sensors.annotation_progress import annotation_progress_sensor
 from sensors.arrivals import arrivals_sensor
 from sensors.reconcile import reconcile_schedule
+from sensors.training import training_sensor
 
 ASSETS = [
     raw_images,
@@ -44,7 +45,7 @@ def build_definitions(lake: Lake | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=ASSETS,
         jobs=JOBS,
-        sensors=[arrivals_sensor, annotation_progress_sensor],
+        sensors=[arrivals_sensor, annotation_progress_sensor, training_sensor],
         schedules=[reconcile_schedule],
         resources={"lake": lake or lake_resource},
         # Steps are light and share one process: a process per step would cost seconds each.

@@ -31,10 +31,10 @@ def label_model(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake])
     try:
         training_set = _select(lake)
         if not training_set.is_enough:
-            context.log.info(describe_shortage(training_set.class_ids, lake.settings.label_model))
+            context.log.info(describe_shortage(len(set(training_set.class_ids)), lake.settings.label_model))
             return dg.MaterializeResult(metadata={"images": len(training_set.image_ids)})
         version = training_set.compute_version(BACKBONE, lake.settings.label_model)
-        if version != lake.label_models.find_newest_version():
+        if version != lake.label_models.newest_version:
             return _train(lake, training_set, context.run_id)
     except FarmyError as error:
         raise build_failure(error) from error
@@ -47,7 +47,7 @@ def needs_training(lake: Lake) -> bool:
     """Tell whether the accepted labels would give another model than the one in use."""
     training_set = _select(lake)
     version = training_set.compute_version(BACKBONE, lake.settings.label_model)
-    return training_set.is_enough and version != lake.label_models.find_newest_version()
+    return training_set.is_enough and version != lake.label_models.newest_version
 
 
 def _select(lake: Lake) -> TrainingSet:

@@ -29,7 +29,7 @@ def select_images(lake: Lake, day: date) -> Wanted:
     images = cleansed.filter(pc.not_equal(cleansed.column("status"), REJECTED)).drop_columns(["status"])
     settings = {
         "image_model": lake.image_model_labels.version,
-        "label_model": lake.label_models.find_newest_version(),
+        "label_model": lake.label_models.newest_version,
         "classes": [(label_class.id, label_class.name, label_class.imagenet) for label_class in lake.settings.classes],
     }
     return Wanted(with_fingerprints(images, ["image_id", "standard_key"], CODE_VERSION, settings))

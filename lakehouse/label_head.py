@@ -33,6 +33,7 @@ class LabelHeadSettings:
 
     Attributes:
         min_images_per_class: Accepted images that a class needs to be learnt.
+        retrain_after_images: Newly labelled images after which the training sensor asks for another model.
         inverse_regularization: Scikit-learn's `C`: smaller keeps the weights smaller. Few labels want a small one.
         max_iterations: Steps after which the solver gives up; it needs some tens.
         folds: Parts of the cross-validation.
@@ -40,6 +41,7 @@ class LabelHeadSettings:
     """
 
     min_images_per_class: int = 5
+    retrain_after_images: int = 20
     inverse_regularization: float = 0.01
     max_iterations: int = 1000
     folds: int = 5

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -45,9 +45,50 @@ class TrainingSet:
 
     def compute_version(self, backbone: str, settings: LabelHeadSettings) -> str:
         """Return the version of the model that this set gives: a hash of everything that decides its weights."""
-        return hash_values(CODE_VERSION, backbone, asdict(settings), self.standard_keys, self.class_ids, self.groups)[
-            :16
-        ]
+        how = asdict(replace(settings, retrain_after_images=0))
+        return hash_values(CODE_VERSION, backbone, how, self.standard_keys, self.class_ids, self.groups)[:16]
+
+
+@dataclass(frozen=True)
+class TrainingDecision:
+    """Whether a model is to be trained, and why or why not."""
+
+    is_due: bool
+    reason: str
+
+
+def decide_training(
+    accepted_images: Mapping[str, int], newest_model: Mapping[str, Any] | None, settings: LabelHeadSettings
+) -> TrainingDecision:
+    """Decide whether there are enough new labels to train on.
+
+    Args:
+        accepted_images: How many images have each class accepted.
+        newest_model: Row of `label_model` of the model in use; None without one.
+        settings: `min_images_per_class` and `retrain_after_images`.
+    """
+    learnable = [count for count in accepted_images.values() if count >= settings.min_images_per_class]
+    if len(learnable) < 2:
+        return TrainingDecision(False, describe_shortage(len(learnable), settings))
+    if newest_model is None:
+        return TrainingDecision(True, "There is no model yet.")
+    new = abs(sum(learnable) - newest_model["images_trained"])
+    wanted = settings.retrain_after_images
+    return TrainingDecision(
+        new >= wanted, f"{new} images were labelled since the last training; {wanted} start another."
+    )
+
+
+def count_accepted_images(labelled: pa.Table) -> Counter[str]:
+    """Return how many images have each class accepted: `kind, class_id, phase` of `labelled_dataset`."""
+    return Counter(labelled.filter(_is_accepted_choice(labelled)).column("class_id").to_pylist())
+
+
+def _is_accepted_choice(labelled: pa.Table) -> pa.ChunkedArray:
+    is_settled_choice = pc.and_(
+        pc.equal(labelled.column("kind"), "choice"), pc.equal(labelled.column("phase"), COMPLETE)
+    )
+    return pc.and_(is_settled_choice, pc.is_valid(labelled.column("class_id")))
 
 
 def select_training_set(
@@ -61,11 +102,7 @@ def select_training_set(
         cleansed: `image_id, standard_key` of all days.
         settings: `min_images_per_class`.
     """
-    is_usable = pc.and_(
-        pc.and_(pc.equal(labelled.column("kind"), "choice"), pc.equal(labelled.column("phase"), COMPLETE)),
-        pc.and_(pc.invert(labelled.column("is_conflict")), pc.is_valid(labelled.column("class_id"))),
-    )
-    labels = {row["image_id"]: row for row in labelled.filter(is_usable).to_pylist()}
+    labels = {row["image_id"]: row for row in labelled.filter(_is_accepted_choice(labelled)).to_pylist()}
     leaders = _map_column(near_duplicates, "leader_image_id")
     standard_keys = _map_column(cleansed, "standard_key")
     counts = Counter(row["class_id"] for row in labels.values())
@@ -136,9 +173,9 @@ def train(
     return TrainedModel(weights, key, pa.Table.from_pylist([row], schema=LABEL_MODEL))
 
 
-def describe_shortage(class_ids: Sequence[str], settings: LabelHeadSettings) -> str:
+def describe_shortage(classes: int, settings: LabelHeadSettings) -> str:
     """Return one sentence that says why there is nothing to train on yet."""
     return (
-        f"No label model yet: {len(set(class_ids))} classes have {settings.min_images_per_class} or more accepted "
-        "images, two are needed. Annotate more."
+        f"No label model yet: {classes} classes have {settings.min_images_per_class} or more accepted images, two are "
+        "needed. Annotate more."
     )
