@@ -1,0 +1,7 @@
+"""`python -m benchmarks`: every benchmark, one after another."""
+
+from benchmarks.loop import measure_loop
+from benchmarks.results import run_benchmarks
+
+if __name__ == "__main__":
+    run_benchmarks("Farmy", [measure_loop])
