@@ -161,8 +161,8 @@ def _select_days(lake: Lake, stage: DayStage, partition_keys: Sequence[str]) -> 
     days = sorted(date.fromisoformat(key) for key in partition_keys)
     if len(days) == 1:
         return days
-    held = {*lake.tables.read_days("raw_images"), *lake.tables.read_days(stage.table)}
-    return [day for day in days if day in held | list_days_with_arrivals(lake).keys()]
+    held = {*lake.tables.read_days("raw_images"), *lake.tables.read_days(stage.table), *list_days_with_arrivals(lake)}
+    return [day for day in days if day in held]
 
 
 def build_failure(error: FarmyError) -> dg.Failure:
@@ -202,7 +202,7 @@ def update_day(lake: Lake, stage: DayStage, day: date, *, run_id: str, force: bo
         seconds=time.perf_counter() - started,
         snapshot_id=snapshot_id,
         content_hash=_hash_day(rows, TABLES[stage.table].row_key),
-        preview={} if snapshot_id is None else stage.preview(lake, rows),
+        preview=stage.preview(lake, rows),
         remarks=wanted.remarks,
     )
     outcomes_log.info(str(outcome), extra={"outcome": outcome})
