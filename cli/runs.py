@@ -31,6 +31,13 @@ run_queue:
       limit: 1
       value:
         applyLimitPerUniqueValue: true
+# A run whose process is lost is noticed, and a failed one goes on from the step that failed.
+run_monitoring:
+  enabled: true
+  poll_interval_seconds: 30
+run_retries:
+  enabled: true
+  max_retries: 2
 retention:
   sensor:
     purge_after_days:
