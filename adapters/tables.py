@@ -7,7 +7,7 @@ only if it still holds exactly the files that were read: whoever read an older d
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 
@@ -20,10 +20,10 @@ from pyiceberg.io.pyarrow import _dataframe_to_data_files
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from lakehouse.day_updates import conform, sort_rows
-from lakehouse.errors import DayChangedError, NotFoundError, StorageError
+from lakehouse.errors import DayChangedError, NotFoundError, SchemaMismatchError, StorageError
 from lakehouse.schemas import TABLES, TableDefinition
 
 NAMESPACE = "farmy"
@@ -213,19 +213,20 @@ class Tables:
                 return None
 
     def _create(self, definition: TableDefinition) -> Table:
-
+        name = f"{NAMESPACE}.{definition.name}"
         with _translated_errors("create", definition.name):
-            self.catalog.create_namespace_if_not_exists(NAMESPACE)
-            try:
-                with self.catalog.create_table_transaction(
-                    f"{NAMESPACE}.{definition.name}", definition.schema, properties=_PROPERTIES
-                ) as transaction:
-                    if definition.is_partitioned:
-                        with transaction.update_spec() as spec:
-                            spec.add_identity("ingest_date")
-            except TableAlreadyExistsError:
-                pass  # another run made it first
-            return self.catalog.load_table(f"{NAMESPACE}.{definition.name}")
+            # pyiceberg looks and then inserts: of two runs at once the second is told so in one of these ways.
+            with suppress(IntegrityError):
+                self.catalog.create_namespace_if_not_exists(NAMESPACE)
+            with suppress(TableAlreadyExistsError, CommitFailedException):
+                self._create_from_schema(name, definition)
+            return self.catalog.load_table(name)
+
+    def _create_from_schema(self, name: str, definition: TableDefinition) -> None:
+        with self.catalog.create_table_transaction(name, definition.schema, properties=_PROPERTIES) as transaction:
+            if definition.is_partitioned:
+                with transaction.update_spec() as spec:
+                    spec.add_identity("ingest_date")
 
     def _try_commit(
         self, table: Table, rows: pa.Table, removed: list[DataFile], properties: dict[str, str]
@@ -258,11 +259,18 @@ def open_sqlite_tables(database: str, warehouse: str, file_options: Mapping[str,
         file_options: pyiceberg's options for reading and writing there (`s3.endpoint`, ...).
     """
     with _translated_errors("open the catalog of", database):
-        catalog = SqlCatalog(
-            NAMESPACE, uri=f"sqlite:///{database}?timeout=60", warehouse=warehouse, **(file_options or {})
-        )
+        catalog = _open_sqlite_catalog(database, {"warehouse": warehouse, **(file_options or {})})
     is_local = warehouse.startswith("file://")
     return Tables(catalog, warehouse.removeprefix("file://") if is_local else None)
+
+
+def _open_sqlite_catalog(database: str, properties: Mapping[str, str]) -> SqlCatalog:
+    uri = f"sqlite:///{database}?timeout=60"
+    try:
+        return SqlCatalog(NAMESPACE, uri=uri, **properties)
+    except OperationalError:
+        # Of two processes that open a new catalog at once, one finds its tables half made; now they are there.
+        return SqlCatalog(NAMESPACE, uri=uri, **properties)
 
 
 def _definition(name: str) -> TableDefinition:
@@ -290,7 +298,11 @@ def _list_files(table: Table, day: date | None) -> dict[str, DataFile]:
 def _check_days(rows: pa.Table, day: date, name: str) -> None:
     others = set(rows.column("ingest_date").unique().to_pylist()) - {day}
     if others:
-        raise StorageError(f"Refused to commit rows of {sorted(others)} to the day {day} of {name}.")
+        named = ", ".join(sorted(str(other) for other in others))
+        raise SchemaMismatchError(
+            f"Refused to commit rows of {named} to the day {day} of {name}: have their computation return rows of that "
+            "day alone."
+        )
 
 
 @contextmanager
