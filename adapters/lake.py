@@ -60,7 +60,7 @@ class Lake:
         if address is None:
             return Objects.in_folder(self.settings.home / "lake")
         if address.startswith("s3://"):
-            return Objects.in_bucket(address, endpoint=self.settings.s3_endpoint)
+            return Objects.in_bucket(address, endpoint=self.settings.s3_endpoint, region=self.settings.s3_region)
         return Objects.in_folder(self.settings.resolve(address))
 
     @cached_property
@@ -70,7 +70,10 @@ class Lake:
 
         self._make_home()
         root = self.objects.root if self.objects.folder is None else f"file://{self.objects.folder}"
-        options = {} if self.settings.s3_endpoint is None else {"s3.endpoint": self.settings.s3_endpoint}
+        options = {}
+        if self.settings.s3_endpoint is not None:
+            # Without a region pyarrow asks Amazon for that of the bucket, which is not there.
+            options = {"s3.endpoint": self.settings.s3_endpoint, "s3.region": self.settings.s3_region}
         return open_sqlite_tables(str(self.settings.home / "catalog.db"), f"{root}/tables", options)
 
     @cached_property

@@ -64,12 +64,13 @@ class Objects:
         return cls(LocalStore(folder), str(folder), folder)
 
     @classmethod
-    def in_bucket(cls, address: str, *, endpoint: str | None = None) -> "Objects":
-        """Open `s3://bucket[/prefix]`; credentials and region come from the usual AWS_* environment.
+    def in_bucket(cls, address: str, *, endpoint: str | None = None, region: str = "us-east-1") -> "Objects":
+        """Open `s3://bucket[/prefix]`; credentials, and Amazon's region, come from the usual AWS_* environment.
 
         Args:
             address: Bucket and optional prefix.
             endpoint: Another S3 than Amazon's, as `http://host:port`.
+            region: What that other S3 calls its region.
         """
         bucket, _, prefix = address.removeprefix("s3://").strip("/").partition("/")
         if endpoint is None:
@@ -79,6 +80,7 @@ class Objects:
                 bucket,
                 prefix=prefix or None,
                 endpoint=endpoint,
+                region=region,
                 virtual_hosted_style_request=False,
                 retry_config=_RETRIES,
                 client_options={"allow_http": endpoint.startswith("http://")},

@@ -88,6 +88,7 @@ class Settings(BaseSettings):
         home: Folder of all local state.
         objects: Where objects live: a folder or `s3://bucket/prefix`; `<home>/lake` if not set.
         s3_endpoint: Another S3 than Amazon's.
+        s3_region: What that other S3 calls its region.
         label_studio_url: A Label Studio that runs elsewhere; Farmy starts its own if not set.
         label_studio_token: Access token for it.
         label_studio_port: Port of the Label Studio that Farmy starts.
@@ -105,6 +106,7 @@ class Settings(BaseSettings):
     home: Path
     objects: str | None = None
     s3_endpoint: str | None = None
+    s3_region: str = "us-east-1"
     label_studio_url: str | None = None
     label_studio_token: SecretStr | None = None
     label_studio_port: Annotated[int, Field(ge=1, le=65535)] = 8080
