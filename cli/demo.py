@@ -18,12 +18,13 @@ from adapters.settings import Settings, load_settings
 from cli.export import export_coco
 from cli.output import console, json_option, notices, report
 from cli.release import make_release
-from cli.run import LOOP, bring_up_to_date
+from cli.run import bring_up_to_date
 from lakehouse.arrivals import LANDING
 from lakehouse.errors import SettingsError, StorageError
 from lakehouse.phases import COMPLETE
 from lakehouse.predicted_labels import LABEL_MODEL
 from lakehouse.quality import CLEAN, REJECTED, SUSPECT
+from lakehouse.schemas import LOOP
 
 if TYPE_CHECKING:
     from samples.annotators import ImageTruth

@@ -9,19 +9,7 @@ from adapters import inbox
 from adapters.lake import Lake
 from adapters.settings import load_settings
 from cli.output import console, json_option, print_table, report
-
-LOOP = (
-    "raw_images",
-    "cleansed_images",
-    "near_duplicates",
-    "annotation_tasks",
-    "annotations",
-    "labelled_dataset",
-    "label_model",
-    "predicted_labels",
-    "task_pre_labels",
-    "image_catalog",
-)
+from lakehouse.schemas import LOOP
 
 
 @click.command()

@@ -7,6 +7,7 @@ from adapters.lake import Lake
 from farmy_assets.day_runs import build_failure
 from farmy_assets.stages import list_stale_days
 from lakehouse.errors import FarmyError
+from lakehouse.schemas import LOOP
 
 IMAGE_ASSETS = [
     "raw_images",
@@ -19,18 +20,6 @@ IMAGE_ASSETS = [
 ]
 LABEL_ASSETS = ["annotations", "labelled_dataset", "task_pre_labels", "image_catalog"]
 TRAINING_ASSETS = ["label_model", "predicted_labels", "task_pre_labels", "image_catalog"]
-LOOP_ASSETS = [
-    "raw_images",
-    "cleansed_images",
-    "near_duplicates",
-    "annotation_tasks",
-    "annotations",
-    "labelled_dataset",
-    "label_model",
-    "predicted_labels",
-    "task_pre_labels",
-    "image_catalog",
-]
 
 images_job = dg.define_asset_job(
     "images_job", IMAGE_ASSETS, description="Takes in what arrived on a day, up to tasks and predictions."
@@ -44,7 +33,7 @@ training_job = dg.define_asset_job(
     description="Trains on all accepted labels, then predicts every day of the run anew.",
 )
 loop_job = dg.define_asset_job(
-    "loop_job", LOOP_ASSETS, description="Brings days up to date from landing to the catalogue."
+    "loop_job", list(LOOP), description="Brings days up to date from landing to the catalogue."
 )
 release_job = dg.define_asset_job(
     "release_job", ["dataset_releases"], description="Makes an immutable dataset version."

@@ -270,3 +270,6 @@ TABLES: dict[str, TableDefinition] = {
         TableDefinition("dataset_releases", DATASET_RELEASES, row_key="name", is_partitioned=False),
     )
 }
+
+LOOP = tuple(name for name in TABLES if name != "dataset_releases")
+"""What a run brings up to date, each after what it depends on; a release is made only when asked for."""
