@@ -132,6 +132,13 @@ class Settings(BaseSettings):
                 raise ValueError(f"there is no setting {unknown[0]!r}; there are {', '.join(sorted(known))}")
         return value
 
+    @field_validator("home")
+    @classmethod
+    def _can_be_an_address(cls, home: Path) -> Path:
+        if set(str(home)) & set("?#%"):
+            raise ValueError(f"the folder {home} has one of ? # % in its path, which addresses of tables cannot hold")
+        return home
+
     @field_validator("classes")
     @classmethod
     def _have_different_ids(cls, classes: tuple[LabelClass, ...]) -> tuple[LabelClass, ...]:
@@ -204,7 +211,7 @@ def _read_settings(config: Path, values: dict[str, Any]) -> Settings:
         return SettingsOfFile(**values)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
+            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg'].removeprefix('Value error, ')}"
             for problem in error.errors()
         )
         raise SettingsError(f"The settings in {config} or in FARMY_* variables are not valid: {problems}.") from error
