@@ -210,12 +210,14 @@ def _read_settings(config: Path, values: dict[str, Any]) -> Settings:
     try:
         return SettingsOfFile(**values)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors()
-        )
+        problems = "; ".join(_describe_problem(problem) for problem in error.errors())
         raise SettingsError(f"The settings in {config} or in FARMY_* variables are not valid: {problems}.") from error
     except ValueError as error:
         raise SettingsError(f"The settings file {config} is not valid TOML: {error}. Mend that line.") from error
     except OSError as error:
         raise SettingsError(f"The settings file {config} cannot be read: {error.strerror}.") from error
+
+
+def _describe_problem(problem: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in problem["loc"]) or "settings"
+    return f"{place}: {problem['msg'].removeprefix('Value error, ')}"

@@ -181,8 +181,9 @@ def update_day(lake: Lake, stage: DayStage, day: date, *, run_id: str, force: bo
     started = time.perf_counter()
     for _ in range(_REPEATS):
         try:
-            wanted = stage.select(lake, day)
+            # The day is read first: a row that another run commits after this is one that our commit must not miss.
             read = lake.tables.read_day(stage.table, day)
+            wanted = stage.select(lake, day)
             plan = plan_day(read.rows, wanted.rows, TABLES[stage.table].row_key, force=force)
             rows, snapshot_id = _apply(lake, stage, day, read, plan, run_id=run_id)
             break
