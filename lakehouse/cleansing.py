@@ -137,7 +137,8 @@ def _read_header(data: bytes) -> _Header:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=_READERS)
-            exif = image.getexif()
+            # PNG's own `getexif` decodes the whole picture, before anyone has looked at its size.
+            exif = Image.Image.getexif(image)
             orientation = exif.get(_EXIF_ORIENTATION, 1)
             return _Header(
                 format=FORMATS[str(image.format)],
@@ -152,7 +153,7 @@ def _read_header(data: bytes) -> _Header:
     except Image.DecompressionBombError as error:
         raise _UnreadableError("too_large") from error
     except _DECODER_ERRORS as error:
-        raise _UnreadableError("unreadable") from error
+        raise _UnreadableError(_name_failure(error)) from error
 
 
 _DECODER_ERRORS = (
@@ -167,6 +168,10 @@ _DECODER_ERRORS = (
     MemoryError,
 )
 """What Pillow's readers raise on hostile bytes: each is a verdict on the image, not an error of ours."""
+
+
+def _name_failure(error: Exception) -> str:
+    return "truncated" if "truncated" in str(error).lower() else "unreadable"
 
 
 def _describe_header(header: _Header) -> Verdict:
@@ -197,13 +202,15 @@ def _decode(data: bytes, header: _Header, edge_px: int) -> Pixels:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image: Image.Image = Image.open(io.BytesIO(data), formats=_READERS)
+            if image.mode.startswith("I;16"):
+                # Pillow would cut 16-bit grey off at 255, which is nearly white everywhere.
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             has_alpha = image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
             if has_alpha:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
             return np.asarray(image.convert("RGB"))
     except _DECODER_ERRORS as error:
-        is_cut = "truncated" in str(error).lower()
-        raise _UnreadableError("truncated" if is_cut else "unreadable") from error
+        raise _UnreadableError(_name_failure(error)) from error
 
 
 def _decode_jpeg(data: bytes, header: _Header, edge_px: int) -> Pixels:
