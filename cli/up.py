@@ -158,9 +158,13 @@ def _wait_until_one_ends(settings: Settings, lake: Lake) -> None:
 
 
 def _stop_on_termination() -> None:
-    """Treat a request to terminate as Ctrl-C, so that the servers are ended then, too."""
+    """Treat a request to terminate as Ctrl-C, so that the servers are ended then, too.
+
+    A shell starts what it puts into the background with Ctrl-C ignored, and Dagster would inherit that and never stop.
+    """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
