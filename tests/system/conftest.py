@@ -1,4 +1,4 @@
-"""One real Label Studio server for all system tests; it keeps everything in a temporary home."""
+"""What system tests share: one real Label Studio server, and one home in which the demo has run."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,14 @@ import pytest
 
 from adapters.label_studio import LabelStudio
 from adapters.label_studio_server import LabelStudioServer, RunningLabelStudio, read_credentials
+from tests.system.farmy_process import Demo, FarmyHome
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The demo in a fresh home, run once for all tests that need its outcome."""
+    home = FarmyHome(tmp_path_factory.mktemp("demo"))
+    return Demo(home, home.run_json("demo"))
 
 
 @pytest.fixture(scope="session")
