@@ -36,7 +36,7 @@ def dataset_releases(
     context: dg.AssetExecutionContext, config: ReleaseConfig, lake: dg.ResourceParam[Lake]
 ) -> dg.MaterializeResult[Any]:
     try:
-        row = lake.releases.create(config.name, run_id=context.run_id)
+        row = lake.releases.create(config.name, run_id=context.run.run_id)
     except FarmyError as error:
         raise build_failure(error) from error
     shown = ("name", "images", "labels", "train_images", "validation_images", "test_images", "content_hash")

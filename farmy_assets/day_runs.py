@@ -143,7 +143,7 @@ def bring_up_to_date(context: dg.AssetExecutionContext, stage: DayStage, lake: L
     outcomes = []
     try:
         for day in _select_days(lake, stage, context.partition_keys):
-            outcome = update_day(lake, stage, day, run_id=context.run_id, force=force)
+            outcome = update_day(lake, stage, day, run_id=context.run.run_id, force=force)
             context.add_asset_metadata(outcome.as_metadata(), partition_key=day.isoformat())
             for remark in outcome.remarks:
                 context.log.warning(remark)

@@ -35,7 +35,7 @@ def label_model(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake])
             return dg.MaterializeResult(metadata={"images": len(training_set.image_ids)})
         version = training_set.compute_version(BACKBONE, lake.settings.label_model)
         if version != lake.label_models.newest_version:
-            return _train(lake, training_set, context.run_id)
+            return _train(lake, training_set, context.run.run_id)
     except FarmyError as error:
         raise build_failure(error) from error
     return dg.MaterializeResult(
