@@ -27,10 +27,9 @@ def query(tables: Tables, sql: str) -> pa.Table:
     statement = _parse(sql)
     with open_engine() as connection:
         for number, node in enumerate(_find_tables(statement)):
-            view = f"t{number}_{node.name}"
-            create_view(connection, tables, node.name, view, _take_version(node))
-            alias = node.alias or node.name
-            node.replace(exp.to_table(view).as_(alias, quoted=True))
+            view = f"t{number}_{node.name.lower()}"
+            create_view(connection, tables, node.name.lower(), view, _read_version(node))
+            _rename_table(node, view)
         _confine(connection, tables)
         try:
             return connection.sql(statement.sql(dialect="duckdb")).to_arrow_table()
@@ -50,18 +49,19 @@ def _parse(sql: str) -> exp.Query:
 
 def _find_tables(statement: exp.Query) -> list[exp.Table]:
     """Return the nodes that name tables of the lakehouse, and refuse those that name anything else."""
-    common = {cte.alias for cte in statement.find_all(exp.CTE)}
+    common = {cte.alias.lower() for cte in statement.find_all(exp.CTE)}
     found = []
     for node in list(statement.find_all(exp.Table)):
-        if node.name in common and not node.db:
+        name, namespace = node.name.lower(), node.db.lower()
+        if name in common and not namespace:
             continue
-        if not isinstance(node.this, exp.Identifier) or node.db not in {"", NAMESPACE} or node.name not in TABLES:
+        if not isinstance(node.this, exp.Identifier) or namespace not in {"", NAMESPACE} or name not in TABLES:
             raise QueryError(f"There is no table {node.sql(dialect='athena')}. There are: {', '.join(sorted(TABLES))}.")
         found.append(node)
     return found
 
 
-def _take_version(node: exp.Table) -> int | None:
+def _read_version(node: exp.Table) -> int | None:
     version = node.args.get("version")
     if version is None:
         return None
@@ -72,6 +72,15 @@ def _take_version(node: exp.Table) -> int | None:
             "which `farmy release list` and `farmy trace` show."
         )
     return int(text)
+
+
+def _rename_table(node: exp.Table, view: str) -> None:
+    """Put the view in the table's place, under the name that the rest of the query calls it by."""
+    if not node.alias:
+        node.set("alias", exp.TableAlias(this=exp.to_identifier(node.name, quoted=True)))
+    node.set("this", exp.to_identifier(view))
+    for part in ("db", "catalog", "version"):
+        node.set(part, None)
 
 
 def _confine(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:

@@ -85,6 +85,7 @@ class Tables:
         table = self._load(name)
         if table is None or (snapshot_id is None and table.current_snapshot() is None):
             return wanted.empty_table()
+        _check_snapshot(table, name, snapshot_id)
         with _translated_errors("read", name):
             scan = table.scan(
                 row_filter=_build_filter(day, where), selected_fields=tuple(wanted.names), snapshot_id=snapshot_id
@@ -175,6 +176,7 @@ class Tables:
         table = self._load(name)
         if table is None or table.current_snapshot() is None:
             return []
+        _check_snapshot(table, name, snapshot_id)
         with _translated_errors("plan a read of", name):
             return sorted(task.file.file_path for task in table.scan(snapshot_id=snapshot_id).plan_files())
 
@@ -293,6 +295,14 @@ def _list_files(table: Table, day: date | None) -> dict[str, DataFile]:
     if table.current_snapshot() is None:
         return {}
     return {task.file.file_path: task.file for task in table.scan(row_filter=_build_filter(day, None)).plan_files()}
+
+
+def _check_snapshot(table: Table, name: str, snapshot_id: int | None) -> None:
+    if snapshot_id is not None and table.snapshot_by_id(snapshot_id) is None:
+        raise NotFoundError(
+            f"Table {name} has no snapshot {snapshot_id}: it never had one, or it has been expired. Give another, or "
+            "leave it out to read the table as it is now."
+        )
 
 
 def _check_days(rows: pa.Table, day: date, name: str) -> None:
