@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import SettingsError as VariableError
 
 from lakehouse.consensus import ConsensusSettings
 from lakehouse.errors import SettingsError
@@ -212,6 +213,10 @@ def _read_settings(config: Path, values: dict[str, Any]) -> Settings:
     except ValidationError as error:
         problems = "; ".join(_describe_problem(problem) for problem in error.errors())
         raise SettingsError(f"The settings in {config} or in FARMY_* variables are not valid: {problems}.") from error
+    except VariableError as error:
+        raise SettingsError(
+            f"A FARMY_* variable cannot be read: {error}. Lists and sections are written there as JSON."
+        ) from error
     except ValueError as error:
         raise SettingsError(f"The settings file {config} is not valid TOML: {error}. Mend that line.") from error
     except OSError as error:
