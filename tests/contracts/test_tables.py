@@ -157,6 +157,14 @@ def test_an_old_snapshot_is_read_as_it_was(tables: Tables) -> None:
     assert len(tables.list_data_files(NAME, snapshot_id=second)) == 2
 
 
+def test_a_snapshot_that_never_was_is_not_found_and_never_an_empty_table(tables: Tables) -> None:
+    commit(tables, "a")
+    with pytest.raises(NotFoundError, match=f"Table {NAME} has no snapshot 5"):
+        tables.read(NAME, snapshot_id=5)
+    with pytest.raises(NotFoundError, match=f"Table {NAME} has no snapshot 5"):
+        tables.list_data_files(NAME, snapshot_id=5)
+
+
 @pytest.mark.parametrize("append", [False, True])
 def test_a_day_that_moved_since_it_was_read_is_not_overwritten(open_tables: OpenTables, append: bool) -> None:  # noqa: FBT001
     slow, quick = open_tables(), open_tables()

@@ -1,0 +1,165 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from adapters.settings import CHECKOUT, find_config, load_settings
+from lakehouse.errors import SettingsError
+from lakehouse.quality import CleansingSettings
+
+CLASSES = """
+[[classes]]
+id = "cow"
+name = "Cow"
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to be in, without any FARMY_* variable."""
+    for name in [name for name in os.environ if name.startswith("FARMY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(text: str) -> None:
+    Path("farmy.toml").write_text(text)
+
+
+def test_what_is_not_set_has_a_default(place: Path) -> None:
+    write(CLASSES)
+    settings = load_settings()
+    assert settings.home == place / ".farmy"
+    assert settings.cleansing == CleansingSettings()
+    assert settings.objects is None
+    assert settings.workers >= 1
+    assert settings.class_names == {"cow": "Cow"}
+
+
+def test_the_file_says_what_the_project_decides() -> None:
+    write('watch_days = 9\n[cleansing]\nmin_edge_px = 10\n[annotation]\nannotators = ["ann", "bob"]' + CLASSES)
+    settings = load_settings()
+    assert settings.watch_days == 9
+    assert settings.cleansing == CleansingSettings(min_edge_px=10)
+    assert settings.annotation.annotators == ("ann", "bob")
+
+
+def test_the_environment_is_stronger_than_the_file_and_an_argument_than_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("watch_days = 9\n[cleansing]\nmin_edge_px = 10\nstandard_quality = 70" + CLASSES)
+    monkeypatch.setenv("FARMY_WATCH_DAYS", "5")
+    monkeypatch.setenv("FARMY_CLEANSING__MIN_EDGE_PX", "20")
+    settings = load_settings()
+    assert settings.watch_days == 5
+    assert settings.cleansing == CleansingSettings(min_edge_px=20, standard_quality=70)
+    assert load_settings(watch_days=3).watch_days == 3
+
+
+def test_the_home_is_beside_the_file_or_where_the_environment_says(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(CLASSES)
+    (place / "deep" / "er").mkdir(parents=True)
+    monkeypatch.chdir(place / "deep" / "er")
+    assert load_settings().home == place / ".farmy"
+    monkeypatch.setenv("FARMY_HOME", "my lake")
+    assert load_settings().home == place / "deep" / "er" / "my lake"
+
+
+def test_a_token_is_taken_from_the_environment_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(CLASSES)
+    monkeypatch.setenv("FARMY_LABEL_STUDIO_TOKEN", "s3cret-token")
+    settings = load_settings()
+    assert settings.label_studio_token is not None
+    assert settings.label_studio_token.get_secret_value() == "s3cret-token"
+    assert "s3cret" not in repr(settings) + str(settings) + settings.model_dump_json()
+
+
+def test_a_token_is_not_part_of_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("workers = 0" + CLASSES)
+    monkeypatch.setenv("FARMY_LABEL_STUDIO_TOKEN", "s3cret-token")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "s3cret" not in str(caught.value)
+
+
+BAD = {
+    "no classes": ("", "classes"),
+    "an unknown key": ("colour = 1" + CLASSES, "colour"),
+    "an unknown section": (CLASSES + "[cleaning]\nmin_edge_px = 1", "cleaning"),
+    "an unknown key in a class": (CLASSES + 'colour = "#ffffff"', "'colour'.*color"),
+    "an unknown key in cleansing": (CLASSES + "[cleansing]\nmin_edge = 3", "'min_edge'.*min_edge_px"),
+    "an unknown key in consensus": (CLASSES + "[consensus]\nvotes = 3", "consensus.*'votes'"),
+    "an unknown key in a source": (CLASSES + '[[sources]]\nname = "web"\nurl = ""', "sources.*url"),
+    "text for a number": (CLASSES + '[cleansing]\nmin_edge_px = "many"', "cleansing.*integer"),
+    "no worker": ("workers = 0" + CLASSES, "workers.*1"),
+    "a port out of range": ("dagster_port = 70000" + CLASSES, "dagster_port.*65535"),
+    "a distance that the search cannot do": (CLASSES + "[near_duplicates]\nmax_distance = 9", "max_distance.*8"),
+    "no overlap": (CLASSES + "[annotation]\noverlap = 0", "overlap"),
+    "an annotator named twice": (CLASSES + '[annotation]\nannotators = ["a", "a"]', "an annotator is named twice"),
+    "a class id with capitals": (CLASSES.replace("cow", "COW"), "class id 'COW' is not lower case"),
+    "a colour in words": (CLASSES + 'color = "red"', "colour 'red'"),
+    "two classes of one id": (CLASSES + CLASSES.replace('"Cow"', '"Bull"'), "two classes have the same id"),
+    "two classes of one name": (CLASSES + CLASSES.replace('"cow"', '"bull"'), "two classes have the same name"),
+    "a class without a name": ('[[classes]]\nid = "cow"', "classes.*name"),
+    "classes that are none": ("classes = 3", "classes"),
+    "shares above one": (CLASSES + "[splits]\ntrain = 0.9\nvalidation = 0.2", "0.9.*0.2"),
+    "a source that is no folder name": (CLASSES + '[[sources]]\nname = "my phone"', "sources.*name"),
+    "a section that is a number": ("cleansing = 3" + CLASSES, "cleansing"),
+    "what is not TOML": ("[[classes", "not valid TOML"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD)
+def test_a_bad_setting_is_refused_in_one_line_that_names_it_and_the_file(place: Path, text: str, message: str) -> None:
+    write(text)
+    with pytest.raises(SettingsError, match=message) as caught:
+        load_settings()
+    assert str(place / "farmy.toml") in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "Value error" not in str(caught.value)
+
+
+def test_all_bad_settings_are_named_at_once() -> None:
+    write("workers = 0\nwatch_days = 0" + CLASSES)
+    with pytest.raises(SettingsError, match=r"workers: .*; watch_days: |watch_days: .*; workers: "):
+        load_settings()
+
+
+def test_a_bad_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(CLASSES)
+    monkeypatch.setenv("FARMY_WORKERS", "five")
+    with pytest.raises(SettingsError, match=r"FARMY_\* variables are not valid: workers: .*integer"):
+        load_settings()
+
+
+def test_a_variable_that_does_not_parse_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(CLASSES)
+    monkeypatch.setenv("FARMY_CLASSES", "nonsense")
+    with pytest.raises(SettingsError, match=r'A FARMY_\* variable cannot be read: .*"classes".*JSON'):
+        load_settings()
+
+
+def test_the_nearest_file_upwards_is_read(place: Path) -> None:
+    write(CLASSES)
+    (place / "below" / "deeper").mkdir(parents=True)
+    assert find_config({}, place / "below" / "deeper") == place / "farmy.toml"
+    (place / "below" / "farmy.toml").write_text(CLASSES)
+    assert find_config({}, place / "below" / "deeper") == place / "below" / "farmy.toml"
+
+
+def test_without_a_file_upwards_the_checkouts_own_is_read(place: Path) -> None:
+    assert find_config({}, place) == CHECKOUT / "farmy.toml"
+
+
+def test_a_named_file_is_the_only_one_that_is_read(place: Path) -> None:
+    write(CLASSES)
+    (place / "other.toml").write_text("")
+    assert find_config({"FARMY_CONFIG": str(place / "other.toml")}, place) == place / "other.toml"
+    with pytest.raises(SettingsError, match=r"no settings file .*missing\.toml.*FARMY_CONFIG"):
+        find_config({"FARMY_CONFIG": str(place / "missing.toml")}, place)
+
+
+def test_the_checkouts_own_settings_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FARMY_CONFIG", str(CHECKOUT / "farmy.toml"))
+    assert len(load_settings().classes) > 1
