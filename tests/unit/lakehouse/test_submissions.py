@@ -24,6 +24,7 @@ def test_a_file_lands_under_source_day_and_name() -> None:
         ("a/./b//c/../d.jpg", "a/b/c/d.jpg"),
         ("line\nbreak\t.jpg", "line_break_.jpg"),
         ("100% #1?.jpg", "100% #1?.jpg"),
+        ("photo #12", "photo _12"),
     ],
 )
 def test_a_name_never_leads_out_of_its_day(name: str, landed: str) -> None:
