@@ -107,7 +107,7 @@ ANSWERS = {
         1,
     ),
     "a correlated subquery": (
-        "SELECT count(*) AS n FROM near_duplicates d WHERE EXISTS (SELECT 1 FROM near_duplicates WHERE distance > d.distance)",
+        "SELECT count(*) AS n FROM near_duplicates a WHERE (SELECT max(distance) FROM near_duplicates) > a.distance",
         2,
     ),
     "a union": ("SELECT count(*) AS n FROM (SELECT 1 FROM near_duplicates UNION ALL SELECT 1 FROM near_duplicates)", 6),
