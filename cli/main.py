@@ -52,7 +52,7 @@ def farmy() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; exit 0 on success, 1 if it failed, 2 if it was called wrongly."""
     try:
-        result: Any = farmy.main(arguments, standalone_mode=False)
+        result: Any = farmy.main(arguments, prog_name="farmy", standalone_mode=False)
     except click.exceptions.Abort:
         notices.print("Stopped.")
         sys.exit(130)

@@ -1,6 +1,7 @@
 """`farmy submit`: put images into landing."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -33,9 +34,21 @@ class Submission:
     is_new: bool
 
 
+def _check_source(_context: click.Context, _parameter: click.Parameter, source: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", source):
+        raise click.BadParameter(f"{source!r} is not lower case letters, digits, - and _, as a source's name is")
+    return source
+
+
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--source", default="submit", show_default=True, help="Who lands them: the first folder below landing/.")
+@click.option(
+    "--source",
+    default="submit",
+    show_default=True,
+    callback=_check_source,
+    help="Who lands them: the first folder below landing/.",
+)
 @json_option
 def submit(paths: Sequence[str], source: str, *, as_json: bool) -> None:
     """Put files and whole folders into landing, and print a token for each.
