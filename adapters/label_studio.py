@@ -449,12 +449,17 @@ class _Connection:
 
     def _build_error(self, response: httpx.Response, attempt: str) -> FarmyError:
         status = response.status_code
-        found = f"Could not {attempt} at {self.url}: Label Studio answered {status}: {response.text[:_WORDS_SHOWN]}"
+        found = f"Could not {attempt} at {self.url}: Label Studio answered {status}: {_read_words(response.text)}"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return LabelStudioUnavailableError(f"{found}. Look into its log, and try again later.")
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             return LabelStudioRefusedError(f"{found}. Check FARMY_LABEL_STUDIO_TOKEN.")
         return LabelStudioRefusedError(f"{found}. Check the project, and the version: 1.23 is known to work.")
+
+
+def _read_words(page: str) -> str:
+    """Return the beginning of what a server says; what stands before it may answer with a whole page."""
+    return " ".join(re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL).split())[:_WORDS_SHOWN]
 
 
 def _split(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
