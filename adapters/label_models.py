@@ -41,6 +41,6 @@ class LabelModels:
         if hashlib.sha256(weights).hexdigest() != row["weights_sha256"]:
             raise ModelFileError(
                 f"The weights {row['weights_key']} of label model {row['model_version']} are not the ones that were "
-                "written: restore that object, or delete it and train again."
+                "written: restore that object from a copy."
             )
         return TrainedLabelModel(row["model_version"], decode_label_head(weights))

@@ -79,7 +79,7 @@ def run_assets(
     """
     import dagster as dg
 
-    from farmy_assets.day_runs import FORCE_TAG
+    from farmy_assets.day_assets import FORCE_TAG
     from farmy_assets.definitions import build_definitions
 
     tags = {FORCE_TAG: "true"} if force else {}

@@ -5,13 +5,11 @@ One row is one task in Label Studio: its project, and who is asked to answer it.
 """
 
 from datetime import date
-from typing import Any
 
-import dagster as dg
 import pyarrow as pa
 
 from adapters.lake import Lake
-from farmy_assets.day_runs import DayStage, Wanted, bring_up_to_date, day_asset
+from farmy_assets.day_runs import DayStage, Wanted
 from lakehouse.annotations import NewTask
 from lakehouse.fingerprints import with_fingerprints
 from lakehouse.ontology import build_labelling_interface
@@ -53,9 +51,13 @@ def put_before_people(lake: Lake, stale: pa.Table) -> pa.Table:
     return build_tasks(stale, task_ids, project_id, assignees)
 
 
-STAGE = DayStage("annotation_tasks", CODE_VERSION, select_images, put_before_people)
-
-
-@day_asset(STAGE, description=__doc__, group="annotation", deps=["near_duplicates"], kinds={"labelstudio"})
-def annotation_tasks(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
-    return bring_up_to_date(context, STAGE, lake)
+STAGE = DayStage(
+    table="annotation_tasks",
+    description=__doc__,
+    group="annotation",
+    deps=("near_duplicates",),
+    kind="labelstudio",
+    code_version=CODE_VERSION,
+    select=select_images,
+    compute=put_before_people,
+)

@@ -6,12 +6,9 @@ their rows. Read by `labelled_dataset`.
 """
 
 from datetime import date
-from typing import Any
-
-import dagster as dg
 
 from adapters.lake import Lake
-from farmy_assets.day_runs import DayStage, Wanted, bring_up_to_date, day_asset
+from farmy_assets.day_runs import DayStage, Wanted
 from lakehouse.annotation_progress import (
     combine_answers,
     list_image_sizes,
@@ -35,9 +32,13 @@ def select_answers(lake: Lake, day: date) -> Wanted:
     return Wanted(rows, notes, remarks)
 
 
-STAGE = DayStage("annotations", CODE_VERSION, select_answers, is_hint_free=False)
-
-
-@day_asset(STAGE, description=__doc__, group="labels", deps=["annotation_tasks"], kinds={"labelstudio"})
-def annotations(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
-    return bring_up_to_date(context, STAGE, lake)
+STAGE = DayStage(
+    table="annotations",
+    description=__doc__,
+    group="labels",
+    deps=("annotation_tasks",),
+    kind="labelstudio",
+    code_version=CODE_VERSION,
+    select=select_answers,
+    is_hint_free=False,
+)

@@ -12,11 +12,10 @@ from dataclasses import asdict
 from datetime import date
 from typing import Any
 
-import dagster as dg
 import pyarrow as pa
 
 from adapters.lake import Lake
-from farmy_assets.day_runs import DayStage, Wanted, bring_up_to_date, day_asset
+from farmy_assets.day_runs import DayStage, Markdown, Wanted
 from lakehouse.cleansed_images import build_cleansed_rows, build_staging_key, count_verdicts, select_sample_thumbnails
 from lakehouse.cleansing import Verdict, cleanse_image
 from lakehouse.fingerprints import with_fingerprints
@@ -60,12 +59,17 @@ def preview_verdicts(lake: Lake, rows: pa.Table) -> dict[str, Any]:
     """Return the day's verdicts and a few of its pictures."""
     pictures = (base64.b64encode(lake.objects.read(key)).decode() for key in select_sample_thumbnails(rows))
     shown = " ".join(f"![thumbnail](data:image/jpeg;base64,{picture})" for picture in pictures)
-    return {**count_verdicts(rows), "sample": dg.MetadataValue.md(shown)}
+    return {**count_verdicts(rows), "sample": Markdown(shown)}
 
 
-STAGE = DayStage("cleansed_images", CODE_VERSION, select_firsts, cleanse_images, preview=preview_verdicts)
-
-
-@day_asset(STAGE, description=__doc__, group="images", deps=["raw_images"], kinds={"python"})
-def cleansed_images(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
-    return bring_up_to_date(context, STAGE, lake)
+STAGE = DayStage(
+    table="cleansed_images",
+    description=__doc__,
+    group="images",
+    deps=("raw_images",),
+    kind="python",
+    code_version=CODE_VERSION,
+    select=select_firsts,
+    compute=cleanse_images,
+    preview=preview_verdicts,
+)

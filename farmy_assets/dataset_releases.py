@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from adapters.lake import Lake
-from farmy_assets.day_runs import OWNERS, build_failure
+from farmy_assets.day_assets import OWNERS, build_failure
 from lakehouse.errors import FarmyError
 
 

@@ -1,36 +1,29 @@
 """The commit protocol: a run brings a day up to date.
 
-Every day-partitioned asset runs through `bring_up_to_date`: it asks the stage which rows the day should hold,
-computes those that are missing or stale, and commits the day in one atomic snapshot. What a stage thinks lives in
-`lakehouse`.
+Every day-partitioned asset runs through `update_day`: it asks the stage which rows the day should hold, computes
+those that are missing or stale, and commits the day in one atomic snapshot. What a stage thinks lives in
+`lakehouse`; Dagster's side of it in `farmy_assets.day_assets`, so that what is stale can be told without loading
+Dagster.
 """
 
 import logging
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-import dagster as dg
 import pyarrow as pa
 
-from adapters.inbox import list_days_with_arrivals
 from adapters.lake import Lake
 from adapters.tables import DayRows
-from farmy_assets.partitions import day_partitions
 from lakehouse.day_updates import DayPlan, keep_standing_rows, plan_day
-from lakehouse.errors import DayChangedError, FarmyError, PermanentError
+from lakehouse.errors import DayChangedError
 from lakehouse.fingerprints import hash_values
 from lakehouse.schemas import TABLES
 
-FORCE_TAG = "farmy/force"
-"""A run with this tag set to `true` computes every row of its days again."""
-
 outcomes_log = logging.getLogger("farmy.outcomes")
 """Each outcome as it happens, as the record's `outcome`: for whoever shows progress."""
-OWNERS = ["team:farmy"]
 _REPEATS = 5
 
 
@@ -50,11 +43,22 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Markdown:
+    """A text that Dagster's page shows as Markdown."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class DayStage:
     """One stage of the graph, a day at a time.
 
     Attributes:
         table: Its table, which bears its asset's name.
+        description: What one row is, where it comes from, who reads it: the docstring of the stage's module.
+        group: Its group on Dagster's page.
+        deps: The assets whose tables it reads.
+        kind: What it is made with, beside Iceberg.
         code_version: Raised when the computation changes; makes every row stale.
         select: What the day should hold.
         compute: From stale rows of `select` to finished rows of the table, with the same fingerprints; by default the
@@ -66,6 +70,10 @@ class DayStage:
     """
 
     table: str
+    description: str | None
+    group: str
+    deps: tuple[str, ...]
+    kind: str
     code_version: str
     select: Callable[[Lake, date], Wanted]
     compute: Callable[[Lake, pa.Table], pa.Table] = lambda _lake, stale: stale
@@ -95,79 +103,6 @@ class DayOutcome:
             f"{self.table} {self.day}: {self.rows} rows, {self.computed} computed, {self.dropped} dropped, "
             f"{self.seconds:.2f} s"
         )
-
-    def as_metadata(self) -> dict[str, Any]:
-        """Return what Dagster's page shows of the day."""
-        return {
-            "dagster/row_count": self.rows,
-            "rows_computed": self.computed,
-            "rows_dropped": self.dropped,
-            "keys_unchanged": self.unchanged,
-            "seconds": round(self.seconds, 3),
-            **({} if self.snapshot_id is None else {"snapshot_id": str(self.snapshot_id)}),
-            **self.preview,
-        }
-
-
-def day_asset(
-    stage: DayStage, *, description: str | None, group: str, deps: Sequence[str] = (), kinds: set[str]
-) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Return the decorator that makes a day-partitioned asset of a function over `(context, lake)`."""
-
-    def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
-        with warnings.catch_warnings():
-            # Backfill policies are called beta; a run per partition would cost twenty times as much.
-            warnings.simplefilter("ignore", dg.BetaWarning)
-            return dg.asset(
-                name=stage.table,
-                description=description,
-                partitions_def=day_partitions,
-                backfill_policy=dg.BackfillPolicy.single_run(),
-                code_version=stage.code_version,
-                deps=list(deps),
-                group_name=group,
-                kinds={"iceberg", *kinds},
-                owners=OWNERS,
-            )(function)
-
-    return decorate
-
-
-def bring_up_to_date(context: dg.AssetExecutionContext, stage: DayStage, lake: Lake) -> dg.MaterializeResult[Any]:
-    """Bring every day of the run up to date, earliest first, and report each.
-
-    Raises:
-        dg.Failure: Saying what went wrong and what to do; repeated by Dagster only where that can help.
-    """
-    force = context.run.tags.get(FORCE_TAG) == "true"
-    outcomes = []
-    try:
-        for day in _select_days(lake, stage, context.partition_keys):
-            outcome = update_day(lake, stage, day, run_id=context.run.run_id, force=force)
-            context.add_asset_metadata(outcome.as_metadata(), partition_key=day.isoformat())
-            for remark in outcome.remarks:
-                context.log.warning(remark)
-            context.log.info(str(outcome))
-            outcomes.append(outcome)
-    except FarmyError as error:
-        raise build_failure(error) from error
-    if len(outcomes) == 1:
-        return dg.MaterializeResult(data_version=dg.DataVersion(outcomes[0].content_hash))
-    return dg.MaterializeResult(metadata={"days": len(outcomes)})
-
-
-def _select_days(lake: Lake, stage: DayStage, partition_keys: Sequence[str]) -> list[date]:
-    """Return the run's days, earliest first; of several only those on which there is or may be something."""
-    days = sorted(date.fromisoformat(key) for key in partition_keys)
-    if len(days) == 1:
-        return days
-    held = {*lake.tables.read_days("raw_images"), *lake.tables.read_days(stage.table), *list_days_with_arrivals(lake)}
-    return [day for day in days if day in held]
-
-
-def build_failure(error: FarmyError) -> dg.Failure:
-    """Return the Dagster failure that says what the error says, and is repeated only if that can help."""
-    return dg.Failure(description=str(error), allow_retries=not isinstance(error, PermanentError))
 
 
 def update_day(lake: Lake, stage: DayStage, day: date, *, run_id: str, force: bool = False) -> DayOutcome:

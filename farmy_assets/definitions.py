@@ -3,37 +3,18 @@
 import dagster as dg
 
 from adapters.lake import Lake
-from farmy_assets.annotation_tasks import annotation_tasks
-from farmy_assets.annotations import annotations
-from farmy_assets.cleansed_images import cleansed_images
 from farmy_assets.dataset_releases import dataset_releases
-from farmy_assets.image_catalog import image_catalog
+from farmy_assets.day_assets import build_day_asset
 from farmy_assets.jobs import JOBS
 from farmy_assets.label_model import label_model
-from farmy_assets.labelled_dataset import labelled_dataset
-from farmy_assets.near_duplicates import near_duplicates
-from farmy_assets.predicted_labels import predicted_labels
-from farmy_assets.raw_images import raw_images
-from farmy_assets.task_pre_labels import task_pre_labels
+from farmy_assets.stages import STAGES
 from resources.lake import lake_resource
 from sensors.annotation_progress import annotation_progress_sensor
 from sensors.arrivals import arrivals_sensor
 from sensors.reconcile import reconcile_schedule
 from sensors.training import training_sensor
 
-ASSETS = [
-    raw_images,
-    cleansed_images,
-    near_duplicates,
-    annotation_tasks,
-    annotations,
-    labelled_dataset,
-    label_model,
-    predicted_labels,
-    task_pre_labels,
-    image_catalog,
-    dataset_releases,
-]
+ASSETS = [*(build_day_asset(stage) for stage in STAGES), label_model, dataset_releases]
 
 
 def build_definitions(lake: Lake | None = None) -> dg.Definitions:

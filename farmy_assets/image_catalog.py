@@ -6,12 +6,9 @@ by releases.
 """
 
 from datetime import date
-from typing import Any
-
-import dagster as dg
 
 from adapters.lake import Lake
-from farmy_assets.day_runs import DayStage, Wanted, bring_up_to_date, day_asset
+from farmy_assets.day_runs import DayStage, Wanted
 from lakehouse.fingerprints import with_fingerprints
 from lakehouse.image_catalog import DayTables, build_image_catalog
 
@@ -32,9 +29,12 @@ def select_catalog(lake: Lake, day: date) -> Wanted:
     return Wanted(with_fingerprints(catalog, catalog.column_names, CODE_VERSION))
 
 
-STAGE = DayStage("image_catalog", CODE_VERSION, select_catalog)
-
-
-@day_asset(STAGE, description=__doc__, group="catalog", deps=_SOURCES, kinds={"python"})
-def image_catalog(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
-    return bring_up_to_date(context, STAGE, lake)
+STAGE = DayStage(
+    table="image_catalog",
+    description=__doc__,
+    group="catalog",
+    deps=_SOURCES,
+    kind="python",
+    code_version=CODE_VERSION,
+    select=select_catalog,
+)

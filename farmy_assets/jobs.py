@@ -4,7 +4,7 @@ import dagster as dg
 
 from adapters import inbox
 from adapters.lake import Lake
-from farmy_assets.day_runs import build_failure
+from farmy_assets.day_assets import build_failure
 from farmy_assets.stages import list_stale_days
 from lakehouse.errors import FarmyError
 from lakehouse.schemas import LOOP

@@ -7,14 +7,12 @@ by training, releases and the catalogue.
 
 from dataclasses import asdict
 from datetime import date
-from typing import Any
 
-import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from adapters.lake import Lake
-from farmy_assets.day_runs import DayStage, Wanted, bring_up_to_date, day_asset
+from farmy_assets.day_runs import DayStage, Wanted
 from lakehouse.consensus import decide_labels
 from lakehouse.fingerprints import carry_fingerprints, with_fingerprints
 from lakehouse.labelled_dataset import collect_votes, preview_labels
@@ -43,10 +41,13 @@ def decide(lake: Lake, stale: pa.Table) -> pa.Table:
 
 
 STAGE = DayStage(
-    "labelled_dataset", CODE_VERSION, select_answered_images, decide, preview=lambda _, rows: preview_labels(rows)
+    table="labelled_dataset",
+    description=__doc__,
+    group="labels",
+    deps=("annotations", "annotation_tasks"),
+    kind="python",
+    code_version=CODE_VERSION,
+    select=select_answered_images,
+    compute=decide,
+    preview=lambda _lake, rows: preview_labels(rows),
 )
-
-
-@day_asset(STAGE, description=__doc__, group="labels", deps=["annotations", "annotation_tasks"], kinds={"python"})
-def labelled_dataset(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
-    return bring_up_to_date(context, STAGE, lake)

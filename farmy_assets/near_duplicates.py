@@ -6,13 +6,11 @@ see each picture once, and by releases, so that copies never straddle a split.
 """
 
 from datetime import date
-from typing import Any
 
-import dagster as dg
 import pyarrow.compute as pc
 
 from adapters.lake import Lake
-from farmy_assets.day_runs import DayStage, Wanted, bring_up_to_date, day_asset
+from farmy_assets.day_runs import DayStage, Wanted
 from lakehouse.fingerprints import with_fingerprints
 from lakehouse.near_duplicates import collect_leaders, group_near_duplicates
 from lakehouse.quality import CLEAN
@@ -33,9 +31,12 @@ def select_groups(lake: Lake, day: date) -> Wanted:
     return Wanted(with_fingerprints(groups, groups.column_names, CODE_VERSION))
 
 
-STAGE = DayStage("near_duplicates", CODE_VERSION, select_groups)
-
-
-@day_asset(STAGE, description=__doc__, group="images", deps=["cleansed_images"], kinds={"duckdb"})
-def near_duplicates(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
-    return bring_up_to_date(context, STAGE, lake)
+STAGE = DayStage(
+    table="near_duplicates",
+    description=__doc__,
+    group="images",
+    deps=("cleansed_images",),
+    kind="duckdb",
+    code_version=CODE_VERSION,
+    select=select_groups,
+)

@@ -6,15 +6,13 @@ project's own classes once a label model exists. Comes from `cleansed_images` an
 """
 
 from datetime import date
-from typing import Any
 
-import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from adapters.lake import Lake
-from farmy_assets.day_runs import DayStage, Wanted, bring_up_to_date, day_asset
+from farmy_assets.day_runs import DayStage, Wanted
 from lakehouse.fingerprints import with_fingerprints
 from lakehouse.predicted_labels import build_predicted_rows
 from lakehouse.quality import REJECTED
@@ -48,9 +46,13 @@ def predict(lake: Lake, stale: pa.Table) -> pa.Table:
     )
 
 
-STAGE = DayStage("predicted_labels", CODE_VERSION, select_images, predict)
-
-
-@day_asset(STAGE, description=__doc__, group="models", deps=["cleansed_images", "label_model"], kinds={"onnx"})
-def predicted_labels(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
-    return bring_up_to_date(context, STAGE, lake)
+STAGE = DayStage(
+    table="predicted_labels",
+    description=__doc__,
+    group="models",
+    deps=("cleansed_images", "label_model"),
+    kind="onnx",
+    code_version=CODE_VERSION,
+    select=select_images,
+    compute=predict,
+)

@@ -8,13 +8,11 @@ unchanged, once per image.
 
 import hashlib
 from datetime import date
-from typing import Any
 
-import dagster as dg
 import pyarrow as pa
 
 from adapters.lake import Lake
-from farmy_assets.day_runs import DayStage, Wanted, bring_up_to_date, day_asset
+from farmy_assets.day_runs import DayStage, Wanted
 from lakehouse.arrivals import (
     ARRIVAL_NOTES,
     FACTS,
@@ -81,9 +79,14 @@ def record_firsts(lake: Lake, arrivals: pa.Table) -> None:
             lake.objects.create(arrival.note_key, encode_note(arrival))
 
 
-STAGE = DayStage("raw_images", CODE_VERSION, select=select_arrivals, settle=record_firsts, is_hint_free=False)
-
-
-@day_asset(STAGE, description=__doc__, group="images", kinds={"python"})
-def raw_images(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
-    return bring_up_to_date(context, STAGE, lake)
+STAGE = DayStage(
+    table="raw_images",
+    description=__doc__,
+    group="images",
+    deps=(),
+    kind="python",
+    code_version=CODE_VERSION,
+    select=select_arrivals,
+    settle=record_firsts,
+    is_hint_free=False,
+)

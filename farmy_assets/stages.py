@@ -17,7 +17,7 @@ from farmy_assets import (
     task_pre_labels,
 )
 from farmy_assets.day_runs import DayStage, count_stale
-from farmy_assets.label_model import needs_training
+from farmy_assets.training import needs_training
 
 STAGES: tuple[DayStage, ...] = (
     raw_images.STAGE,

@@ -5,13 +5,11 @@ One row is one guess and priority put on one task in Label Studio, where it repl
 """
 
 from datetime import date
-from typing import Any
 
-import dagster as dg
 import pyarrow as pa
 
 from adapters.lake import Lake
-from farmy_assets.day_runs import DayStage, Wanted, bring_up_to_date, day_asset
+from farmy_assets.day_runs import DayStage, Wanted
 from lakehouse.annotations import PreLabel
 from lakehouse.fingerprints import with_fingerprints
 from lakehouse.tasks import list_closed_images, select_pre_labels
@@ -44,15 +42,13 @@ def show_guesses(lake: Lake, stale: pa.Table) -> pa.Table:
     return stale
 
 
-STAGE = DayStage("task_pre_labels", CODE_VERSION, select_guesses, show_guesses)
-
-
-@day_asset(
-    STAGE,
+STAGE = DayStage(
+    table="task_pre_labels",
     description=__doc__,
     group="annotation",
-    deps=["annotation_tasks", "predicted_labels", "labelled_dataset"],
-    kinds={"labelstudio"},
+    deps=("annotation_tasks", "predicted_labels", "labelled_dataset"),
+    kind="labelstudio",
+    code_version=CODE_VERSION,
+    select=select_guesses,
+    compute=show_guesses,
 )
-def task_pre_labels(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
-    return bring_up_to_date(context, STAGE, lake)

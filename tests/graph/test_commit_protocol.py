@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -13,6 +14,7 @@ from farmy_assets.day_runs import DayStage, Wanted, update_day
 from lakehouse.schemas import NEAR_DUPLICATES
 
 DAY = date(2026, 11, 2)
+ABOUT: dict[str, Any] = {"description": None, "group": "images", "deps": (), "kind": "python", "code_version": "1"}
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def read_image_ids(lake: Lake) -> list[str]:
 
 
 def test_a_row_that_another_run_commits_while_this_one_selects_is_not_lost(lake: Lake) -> None:
-    rounds = []
+    rounds: list[Any] = []
 
     def select(lake: Lake, day: date) -> Wanted:
         standing = lake.tables.read("near_duplicates", day=day)
@@ -58,13 +60,13 @@ def test_a_row_that_another_run_commits_while_this_one_selects_is_not_lost(lake:
             pa.concat_tables([standing, build_rows("ours")]) if "ours" not in read_image_ids(lake) else standing
         )
 
-    update_day(lake, DayStage("near_duplicates", "1", select), DAY, run_id="ours")
+    update_day(lake, DayStage("near_duplicates", **ABOUT, select=select), DAY, run_id="ours")
     assert rounds == [0, 1]
     assert read_image_ids(lake) == ["ours", "theirs"]
 
 
 def test_a_row_that_another_run_commits_while_this_one_computes_is_not_lost(lake: Lake) -> None:
-    rounds = []
+    rounds: list[Any] = []
 
     def select(lake: Lake, day: date) -> Wanted:
         standing = lake.tables.read("near_duplicates", day=day)
@@ -76,19 +78,21 @@ def test_a_row_that_another_run_commits_while_this_one_computes_is_not_lost(lake
         rounds.append(stale.column("image_id").to_pylist())
         return stale
 
-    update_day(lake, DayStage("near_duplicates", "1", select, compute), DAY, run_id="ours")
+    update_day(lake, DayStage("near_duplicates", **ABOUT, select=select, compute=compute), DAY, run_id="ours")
     assert rounds == [["ours"], ["ours"]]
     assert read_image_ids(lake) == ["ours", "theirs"]
 
 
 def test_notes_are_deleted_only_after_the_day_is_settled(lake: Lake) -> None:
     lake.objects.create("inbox/note", b"{}")
-    seen = []
+    seen: list[Any] = []
 
     def settle(lake: Lake, rows: pa.Table) -> None:
         seen.append((rows.num_rows, lake.objects.exists("inbox/note"), read_image_ids(lake)))
 
-    stage = DayStage("near_duplicates", "1", lambda _lake, _day: Wanted(build_rows("a"), ["inbox/note"]), settle=settle)
+    stage = DayStage(
+        "near_duplicates", **ABOUT, select=lambda _lake, _day: Wanted(build_rows("a"), ["inbox/note"]), settle=settle
+    )
     update_day(lake, stage, DAY, run_id="ours")
     assert seen == [(1, True, ["a"])]
     assert not lake.objects.exists("inbox/note")
