@@ -9,6 +9,7 @@ import click
 from adapters.lake import LABEL_STUDIO_COMMAND, Lake
 from adapters.settings import load_settings
 from cli.output import json_option, print_table, report
+from lakehouse.arrivals import LANDING
 from lakehouse.errors import FarmyError, SettingsError, StorageError
 
 _LEAST_FREE_BYTES = 1_000_000_000
@@ -63,8 +64,10 @@ def _check_home(lake: Lake) -> str:
 
 
 def _check_objects(lake: Lake) -> str:
-    folders = list(lake.objects.list_folders("landing/"))
-    return f"{lake.objects.root}, {len(folders)} sources in landing"
+    sources = {prefix.removeprefix(LANDING).rstrip("/") for prefix in lake.objects.list_folders(LANDING)}
+    unnamed = sorted(sources - {source.name for source in lake.settings.sources})
+    remark = f"; farmy.toml does not name {', '.join(unnamed)}" if unnamed else ""
+    return f"{lake.objects.root}, {len(sources)} sources in landing{remark}"
 
 
 def _check_tables(lake: Lake) -> str:
