@@ -17,6 +17,7 @@ from lakehouse.annotation_progress import (
 from lakehouse.arrivals import (
     ARRIVAL_NOTES,
     LANDING,
+    FirstArrival,
     encode_note,
     list_first_candidates,
     list_watched_prefixes,
@@ -67,13 +68,28 @@ def note_annotation_progress(lake: Lake, *, from_the_beginning: bool = False) ->
 
 
 def rebuild_index(lake: Lake) -> int:
-    """Rebuild the look-up of first arrivals from the tables; return how many images it holds."""
+    """Rebuild the look-up of first arrivals from the tables; return how many images it holds.
+
+    An arrival that counts as first beside an earlier one of the same image is noted, to be judged again.
+    """
     firsts = lake.tables.read(
         "raw_images", columns=["arrival_id", "image_id", "ingest_date", "object_key", "landed_at", "is_first"]
     )
     candidates = list_first_candidates(firsts.filter(firsts.column("is_first")))
-    lake.index.replace_firsts(candidates)
-    return len(candidates)
+    earliest: dict[str, FirstArrival] = {}
+    for candidate in sorted(candidates, key=lambda candidate: candidate.order):
+        earliest.setdefault(candidate.image_id, candidate)
+    lake.index.replace_firsts(earliest.values())
+    note_again(lake, [candidate for candidate in candidates if candidate != earliest[candidate.image_id]])
+    return len(earliest)
+
+
+def note_again(lake: Lake, firsts: Iterable[FirstArrival]) -> None:
+    """Leave a note for arrivals that the tables hold already, so that they are judged again."""
+    for first in firsts:
+        rows = lake.tables.read("raw_images", day=first.ingest_date, where={"arrival_id": [first.arrival_id]})
+        for arrival in rebuild_arrivals(rows):
+            lake.objects.create(arrival.note_key, encode_note(arrival))
 
 
 def wake_day(lake: Lake, day: date) -> None:

@@ -11,6 +11,7 @@ from datetime import date
 
 import pyarrow as pa
 
+from adapters.inbox import note_again
 from adapters.lake import Lake
 from farmy_assets.day_runs import DayStage, Wanted
 from lakehouse.arrivals import (
@@ -21,10 +22,8 @@ from lakehouse.arrivals import (
     build_original_key,
     build_raw_rows,
     decode_note,
-    encode_note,
     judge_firsts,
     list_first_candidates,
-    rebuild_arrivals,
 )
 from lakehouse.errors import NotFoundError
 from lakehouse.fingerprints import with_fingerprints
@@ -71,12 +70,15 @@ def _find_firsts_of_other_days(lake: Lake, arrivals: pa.Table, day: date) -> dic
 
 
 def record_firsts(lake: Lake, arrivals: pa.Table) -> None:
-    """Make the day's firsts known, and leave a note for every arrival that thereby turns out to be a copy."""
+    """Make the day's firsts known, and leave a note for every arrival that thereby turns out to be a copy.
+
+    The notes come first: a run that is killed in between must not leave an image with two firsts. They come again
+    afterwards, because the other day's run may have taken them in before the index knew better.
+    """
     firsts = list_first_candidates(arrivals.filter(arrivals.column("is_first")))
-    for loser in lake.index.record_firsts(firsts):
-        rows = lake.tables.read("raw_images", day=loser.ingest_date, where={"arrival_id": [loser.arrival_id]})
-        for arrival in rebuild_arrivals(rows):
-            lake.objects.create(arrival.note_key, encode_note(arrival))
+    held = lake.index.find_firsts([first.image_id for first in firsts])
+    note_again(lake, [held[first.image_id] for first in firsts if first.order < held.get(first.image_id, first).order])
+    note_again(lake, lake.index.record_firsts(firsts))
 
 
 STAGE = DayStage(

@@ -8,7 +8,8 @@ import pytest
 from adapters import inbox
 from adapters.lake import Lake
 from farmy_assets import cleansed_images, image_catalog, near_duplicates, raw_images
-from farmy_assets.day_runs import build_failure, update_day
+from farmy_assets.day_assets import build_failure
+from farmy_assets.day_runs import update_day
 from farmy_assets.definitions import build_definitions
 from lakehouse.errors import DayChangedError, FarmyError, PermanentError, QueryError, StorageError
 from tests.graph.lakes import (
@@ -144,6 +145,24 @@ def test_a_late_arrival_on_an_earlier_day_makes_the_later_one_a_copy(lake: Lake)
     assert lake.tables.read("cleansed_images", columns=["ingest_date"]).to_pylist() == [{"ingest_date": DAY_1}]
     assert lake.tables.read("image_catalog", columns=["ingest_date"]).to_pylist() == [{"ingest_date": DAY_1}]
     assert list_notes(lake) == []
+
+
+def test_a_run_that_dies_before_the_index_knows_has_noted_the_later_day(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land(lake, "later.jpg", make_picture(1), DAY_2)
+    take_in(lake, [DAY_2])
+    land(lake, "earlier.jpg", make_picture(1), DAY_1)
+    with monkeypatch.context() as dying:
+        dying.setattr(lake.index, "record_firsts", fail)
+        with pytest.raises(FarmyError):
+            take_in(lake, [DAY_1])
+
+    assert {note.split("/")[2] for note in list_notes(lake)} == {f"{DAY_1}", f"{DAY_2}"}
+
+
+def fail(_firsts: object) -> None:
+    raise StorageError("The index fails, as the test wants.")
 
 
 def test_a_copy_within_a_day_is_told_by_the_hour(lake: Lake) -> None:

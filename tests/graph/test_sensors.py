@@ -1,0 +1,166 @@
+"""Sensors, evaluated twice at one cursor over a real lake and a real Dagster instance."""
+
+from datetime import UTC, date, datetime
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+
+from adapters import inbox
+from adapters.lake import Lake
+from farmy_assets.definitions import build_definitions
+from lakehouse.run_requests import MAX_ATTEMPTS
+from tests.graph.lakes import DAY_1, DAY_2, land, list_notes, make_picture, take_in
+
+TODAY = datetime.now(UTC).date()
+
+
+def evaluate(lake: Lake, instance: dg.DagsterInstance, name: str = "arrivals_sensor") -> SensorExecutionData:
+    definitions = build_definitions(lake)
+    context = dg.build_sensor_context(instance=instance, definitions=definitions, resources={"lake": lake})
+    return definitions.resolve_sensor_def(name).evaluate_tick(context)
+
+
+def list_requested_days(tick: SensorExecutionData) -> list[str | None]:
+    return [request.partition_key for request in tick.run_requests or []]
+
+
+def record_run(instance: dg.DagsterInstance, request: dg.RunRequest, status: dg.DagsterRunStatus) -> dg.DagsterRun:
+    """Record a run for a request as the daemon does, in a state of its life."""
+    job = build_definitions().resolve_job_def("images_job")
+    tags = {**request.tags, "dagster/partition": str(request.partition_key)}
+    return instance.create_run_for_job(job, status=status, tags=tags)
+
+
+def fail_a_run(lake: Lake, instance: dg.DagsterInstance, request: dg.RunRequest) -> None:
+    """Run what was asked for, really, and have it fail."""
+    job = build_definitions(lake).resolve_job_def("images_job")
+    result = job.execute_in_process(
+        instance=instance,
+        partition_key=request.partition_key,
+        tags=dict(request.tags),
+        asset_selection=[dg.AssetKey("raw_images")],
+        raise_on_error=False,
+    )
+    assert not result.success
+
+
+def test_each_waiting_day_is_asked_for_once_however_many_images_it_has(
+    lake: Lake, instance: dg.DagsterInstance
+) -> None:
+    land(lake, "1.jpg", make_picture(1), DAY_1)
+    land(lake, "2.jpg", make_picture(2), DAY_1)
+    land(lake, "3.jpg", make_picture(3), DAY_2)
+    inbox.note_all_arrivals(lake)
+
+    assert list_requested_days(evaluate(lake, instance)) == [DAY_1.isoformat(), DAY_2.isoformat()]
+
+
+def test_a_second_evaluation_at_the_same_cursor_asks_for_the_same_and_notes_nothing_twice(
+    lake: Lake, instance: dg.DagsterInstance
+) -> None:
+    land(lake, "1.jpg", make_picture(1), TODAY, hour=0)
+
+    first, notes = evaluate(lake, instance), list_notes(lake)
+    second = evaluate(lake, instance)
+
+    assert len(notes) == 1
+    assert list_notes(lake) == notes
+    # The same key, which Dagster runs once.
+    assert [request.run_key for request in first.run_requests or []] == [
+        request.run_key for request in second.run_requests or []
+    ]
+
+
+def test_nothing_is_asked_for_where_nothing_waits(lake: Lake, instance: dg.DagsterInstance) -> None:
+    land(lake, "1.jpg", make_picture(1), TODAY, hour=0)
+    take_in(lake, [TODAY], ["raw_images"])
+
+    tick = evaluate(lake, instance)
+
+    assert list_requested_days(tick) == []
+    assert tick.skip_message
+    assert list_notes(lake) == []
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED])
+def test_a_day_with_an_active_run_is_not_asked_for(
+    lake: Lake, instance: dg.DagsterInstance, status: dg.DagsterRunStatus
+) -> None:
+    land(lake, "1.jpg", make_picture(1), DAY_1)
+    land(lake, "2.jpg", make_picture(2), DAY_2)
+    inbox.note_all_arrivals(lake)
+    requests = evaluate(lake, instance).run_requests or []
+    record_run(instance, requests[0], status)
+
+    land(lake, "3.jpg", make_picture(3), DAY_1)
+    inbox.note_all_arrivals(lake)
+
+    assert list_requested_days(evaluate(lake, instance)) == [DAY_2.isoformat()]
+
+
+def test_failed_attempts_are_counted_and_given_up_in_the_end(lake: Lake, instance: dg.DagsterInstance) -> None:
+    lake.objects.create(f"inbox/arrivals/{DAY_1}/nonsense.json", b"not a note")
+    keys = []
+    for _ in range(MAX_ATTEMPTS):
+        request = (evaluate(lake, instance).run_requests or [])[0]
+        keys.append(request.run_key)
+        fail_a_run(lake, instance, request)
+
+    assert len(set(keys)) == MAX_ATTEMPTS
+    assert list_requested_days(evaluate(lake, instance)) == []
+
+
+def test_a_day_that_was_given_up_is_asked_for_again_when_something_new_arrives(
+    lake: Lake, instance: dg.DagsterInstance
+) -> None:
+    lake.objects.create(f"inbox/arrivals/{DAY_1}/nonsense.json", b"not a note")
+    for _ in range(MAX_ATTEMPTS):
+        fail_a_run(lake, instance, (evaluate(lake, instance).run_requests or [])[0])
+
+    land(lake, "new.jpg", make_picture(1), DAY_1)
+    inbox.note_all_arrivals(lake)
+
+    assert list_requested_days(evaluate(lake, instance)) == [DAY_1.isoformat()]
+
+
+def test_the_run_that_is_asked_for_takes_the_notes_in(lake: Lake, instance: dg.DagsterInstance) -> None:
+    land(lake, "1.jpg", make_picture(1), DAY_1)
+    inbox.note_all_arrivals(lake)
+    request = (evaluate(lake, instance).run_requests or [])[0]
+
+    job = build_definitions(lake).resolve_job_def("images_job")
+    job.execute_in_process(
+        instance=instance,
+        partition_key=request.partition_key,
+        tags=dict(request.tags),
+        asset_selection=[dg.AssetKey(name) for name in ("raw_images", "cleansed_images")],
+    )
+
+    assert lake.tables.count_rows("cleansed_images") == 1
+    assert list_requested_days(evaluate(lake, instance)) == []
+
+
+def test_objects_that_arrived_long_ago_are_left_to_the_reconcile(lake: Lake, instance: dg.DagsterInstance) -> None:
+    land(lake, "old.jpg", make_picture(1), date(2026, 1, 5))
+
+    assert list_requested_days(evaluate(lake, instance)) == []
+    assert list_notes(lake) == []
+
+
+def test_nobody_is_asked_about_answers_while_label_studio_does_not_run(
+    lake: Lake, instance: dg.DagsterInstance
+) -> None:
+    tick = evaluate(lake, instance, "annotation_progress_sensor")
+
+    assert list_requested_days(tick) == []
+    assert "farmy up" in str(tick.skip_message)
+
+
+def test_no_training_is_asked_for_before_anything_is_labelled(lake: Lake, instance: dg.DagsterInstance) -> None:
+    take_in(lake, [DAY_1], ["raw_images"])
+
+    tick = evaluate(lake, instance, "training_sensor")
+
+    assert not tick.run_requests
+    assert tick.skip_message
