@@ -278,8 +278,8 @@ def _shrink(pixels: Pixels, edge_px: int, interpolation: int) -> Pixels:
 
 
 def _halve_to(pixels: Pixels, edge_px: int) -> Pixels:
-    """Halve, which is nearly free, while the longest edge stays at or above the wanted one."""
-    while max(pixels.shape[:2]) >= 2 * _NEAR_ENOUGH * edge_px:
+    """Halve, which is nearly free, while the longest edge stays at or above the wanted one and no edge vanishes."""
+    while max(pixels.shape[:2]) >= 2 * _NEAR_ENOUGH * edge_px and min(pixels.shape[:2]) > 1:
         height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
         pixels = cv2.resize(pixels[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
     return pixels
