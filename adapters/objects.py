@@ -4,10 +4,13 @@ Keys are relative to the root and never begin with a slash. Objects of the pipel
 put, and never changed.
 """
 
+import logging
+import os
+import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +25,13 @@ if TYPE_CHECKING:
 
 # obstore's own ten repeats over three minutes would hold a run, and whoever watches it, for that long.
 _RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
+
+_log = logging.getLogger(__name__)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNFINISHED = re.compile(r"#\d+$")
+"""How obstore names a file while it writes it."""
+_NO_KEY = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""Control characters, and bytes that are not UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +130,17 @@ class Objects:
         return True
 
     def list(self, prefix: str) -> list[ObjectFact]:
-        """Return the objects below a prefix, which ends in a slash, by key."""
-        facts = []
+        """Return the objects below a prefix, which ends in a slash, by key.
+
+        A file whose name no key can hold is passed over with a warning, so that it does not hide the others.
+        """
+        facts: list[ObjectFact] = []
         with _translated_errors("list", prefix, self.root):
-            for chunk in obstore.list(self._store, prefix=prefix):
-                facts += [ObjectFact(meta["path"], meta["size"], meta["last_modified"]) for meta in chunk]
+            if self.folder is not None:
+                facts += _list_files(self.folder, prefix)
+            else:
+                for chunk in obstore.list(self._store, prefix=prefix):
+                    facts += [ObjectFact(meta["path"], meta["size"], meta["last_modified"]) for meta in chunk]
         return sorted(facts, key=lambda fact: fact.key)
 
     def list_folders(self, prefix: str) -> Iterator[str]:
@@ -141,6 +157,29 @@ class Objects:
                     obstore.delete(self._store, key)
             except NotFoundError:
                 continue
+
+
+def _list_files(folder: Path, prefix: str) -> Iterator[ObjectFact]:
+    """List a folder ourselves: obstore gives up the whole listing at one name that it cannot address."""
+    for parent, _, names in os.walk(folder / prefix, onerror=_raise_unless_missing):
+        for name in names:
+            path = Path(parent, name)
+            key = path.relative_to(folder).as_posix()
+            if _UNFINISHED.search(name):
+                continue
+            if _NO_KEY.search(key):
+                _log.warning(
+                    "The file %r cannot be taken in: rename it, its name has characters that no key holds.", key
+                )
+                continue
+            with suppress(FileNotFoundError):  # deleted since
+                facts = path.stat()
+                yield ObjectFact(key, facts.st_size, _EPOCH + timedelta(microseconds=facts.st_mtime_ns // 1000))
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 @contextmanager

@@ -114,7 +114,7 @@ class Settings(BaseSettings):
     dagster_port: Annotated[int, Field(ge=1, le=65535)] = 3000
     workers: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=lambda: os.cpu_count() or 1)
     watch_days: Annotated[int, Field(ge=1, le=366)] = 3
-    classes: tuple[LabelClass, ...]
+    classes: Annotated[tuple[LabelClass, ...], Field(min_length=1)]
     sources: tuple[SourceSettings, ...] = (SourceSettings(name="submit"),)
     annotation: AnnotationSettings = AnnotationSettings()
     cleansing: CleansingSettings = CleansingSettings()
@@ -159,7 +159,13 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take arguments before the environment, and the environment before the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        file_settings = TomlConfigSettingsSource(settings_cls)
+        if "label_studio_token" in file_settings.toml_data:
+            raise SettingsError(
+                "label_studio_token stands in the settings file, where everybody reads it: take it out, make a new "
+                "one, and set FARMY_LABEL_STUDIO_TOKEN."
+            )
+        return init_settings, env_settings, file_settings
 
     def resolve(self, address: str) -> Path:
         """Return a folder that the settings name, relative to where the process was started."""

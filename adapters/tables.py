@@ -133,18 +133,21 @@ class Tables:
         prepared = sort_rows(conform(rows, definition), definition)
         if day is not None:
             _check_days(prepared, day, name)
+        table = self._load(name) or self._create(definition)
+        with _translated_errors("write rows of", name):
+            written = list(_dataframe_to_data_files(table.metadata, prepared, table.io))
         for attempt in range(_RACES):
-            table = self._load(name) or self._create(definition)
             standing = _list_files(table, day)
             if standing.keys() != read.files:
                 raise DayChangedError(
                     f"The day {day} of {name} was committed by another run while this one computed it: read it again."
                 )
             removed = [] if append else list(standing.values())
-            snapshot_id = self._try_commit(table, prepared, removed, dict(properties or {}))
+            snapshot_id = self._try_commit(table, written, removed, dict(properties or {}))
             if snapshot_id is not None:
                 return snapshot_id
             time.sleep(min(0.02 * 2**attempt, 0.5))
+            table = self._load(name) or table
         raise StorageError(f"Lost {_RACES} races to commit {name}: too many runs write to it at once. Run again.")
 
     def read_days(self, name: str) -> list[date]:
@@ -231,9 +234,9 @@ class Tables:
                     spec.add_identity("ingest_date")
 
     def _try_commit(
-        self, table: Table, rows: pa.Table, removed: list[DataFile], properties: dict[str, str]
+        self, table: Table, added: list[DataFile], removed: list[DataFile], properties: dict[str, str]
     ) -> int | None:
-        """Write the rows and commit; None if another commit came first."""
+        """Commit files that were written; None if another commit came first."""
         with _translated_errors("commit to", ".".join(table.name())):
             try:
                 with table.transaction() as transaction:
@@ -242,7 +245,7 @@ class Tables:
                     with update.overwrite() if removed else update.fast_append() as snapshot:
                         for data_file in removed:
                             snapshot.delete_data_file(data_file)
-                        for data_file in _dataframe_to_data_files(transaction.table_metadata, rows, table.io):
+                        for data_file in added:
                             snapshot.append_data_file(data_file)
             except CommitFailedException:
                 return None

@@ -1,3 +1,4 @@
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -209,3 +210,21 @@ def test_a_lake_below_a_file_cannot_be_opened_and_the_message_names_the_setting(
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"Cannot use the folder .*/file/lake .* FARMY_HOME or FARMY_OBJECTS"):
         Objects.in_folder(tmp_path / "file" / "lake")
+
+
+def test_a_file_whose_name_no_key_can_hold_does_not_hide_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    objects = Objects.in_folder(tmp_path)
+    objects.create("landing/phone/good.jpg", b"good")
+    (tmp_path / "landing/phone/new\nline.jpg").write_bytes(b"odd")
+    Path(os.fsdecode(bytes(tmp_path / "landing/phone") + b"/not-utf8-\xff.jpg")).write_bytes(b"odd")
+    assert [fact.key for fact in objects.list("landing/")] == ["landing/phone/good.jpg"]
+    assert sorted(record.getMessage().count("rename it") for record in caplog.records) == [1, 1]
+
+
+def test_a_folder_that_cannot_be_listed_is_a_storage_error_and_not_empty(tmp_path: Path) -> None:
+    objects = Objects.in_folder(tmp_path)
+    (tmp_path / "landing").symlink_to(tmp_path / "landing")
+    with pytest.raises(StorageError, match="list landing/"):
+        objects.list("landing/")

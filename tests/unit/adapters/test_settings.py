@@ -163,3 +163,24 @@ def test_a_named_file_is_the_only_one_that_is_read(place: Path) -> None:
 def test_the_checkouts_own_settings_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FARMY_CONFIG", str(CHECKOUT / "farmy.toml"))
     assert len(load_settings().classes) > 1
+
+
+def test_a_token_in_the_file_is_refused_without_being_shown() -> None:
+    write('label_studio_token = "s3cret-token"' + CLASSES)
+    with pytest.raises(SettingsError, match="FARMY_LABEL_STUDIO_TOKEN") as raised:
+        load_settings()
+    assert "s3cret" not in str(raised.value)
+
+
+def test_a_project_without_classes_is_refused() -> None:
+    write("classes = []")
+    with pytest.raises(SettingsError, match="classes"):
+        load_settings()
+
+
+@pytest.mark.parametrize("letter", ["?", "#", "%"])
+def test_a_home_that_no_address_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch, letter: str) -> None:
+    write(CLASSES)
+    monkeypatch.setenv("FARMY_HOME", f"my{letter}lake")
+    with pytest.raises(SettingsError, match="home"):
+        load_settings()
