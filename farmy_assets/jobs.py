@@ -14,6 +14,8 @@ IMAGE_ASSETS = [
     "cleansed_images",
     "near_duplicates",
     "annotation_tasks",
+    # Decided anew where the rule has changed: the reconcile wakes a stale day through this job.
+    "labelled_dataset",
     "predicted_labels",
     "task_pre_labels",
     "image_catalog",

@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from farmy_assets.definitions import build_definitions
+from farmy_assets.stages import STAGES
 from lakehouse.schemas import TABLES
 
 DEPENDENCIES = {
@@ -35,6 +36,7 @@ JOBS = {
         "cleansed_images",
         "near_duplicates",
         "annotation_tasks",
+        "labelled_dataset",
         "predicted_labels",
         "task_pre_labels",
         "image_catalog",
@@ -99,6 +101,10 @@ def test_jobs_run_what_they_say(name: str, repository: dg.RepositoryDefinition) 
     selected = repository.get_job(name).asset_layer.selected_asset_keys
 
     assert {key.to_user_string() for key in selected} == JOBS[name]
+
+
+def test_the_job_that_a_woken_day_starts_repairs_whatever_reconcile_calls_stale() -> None:
+    assert {stage.table for stage in STAGES if stage.is_hint_free} <= JOBS["images_job"]
 
 
 def test_sensors_and_the_schedule_are_on_from_the_start_and_name_jobs_that_exist(
