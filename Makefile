@@ -5,6 +5,9 @@ LABEL_STUDIO_VENV := .venv-label-studio
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
+# Both environments are installed side by side.
+MAKEFLAGS += --jobs=2
+
 # Compiled modules make every later start several times faster.
 unexport PYTHONDONTWRITEBYTECODE
 export OPENBLAS_NUM_THREADS ?= 1
