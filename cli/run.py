@@ -9,6 +9,7 @@ from adapters import inbox
 from adapters.lake import Lake
 from adapters.settings import load_settings
 from cli.output import console, json_option, print_table, report
+from lakehouse.errors import FarmyError
 from lakehouse.schemas import LOOP
 
 
@@ -47,13 +48,14 @@ def bring_up_to_date(
 
     if "raw_images" in assets:
         inbox.note_all_arrivals(lake)
-    if "annotations" in assets and lake.is_label_studio_up() and lake.tables.snapshot_id("annotation_tasks"):
-        inbox.note_annotation_progress(lake)
+    failed_look = _look_at_label_studio(lake) if "annotations" in assets else None
     present = sorted({*lake.tables.read_days("raw_images"), *inbox.list_days_with_arrivals(lake)})
     chosen = [day for day in present if days is None or days[0] <= day <= days[1]]
     outcomes = []
     if chosen and (force or find_work(lake, chosen, assets) is not None):
         outcomes = run_assets(lake, chosen, assets, force=force)
+    if failed_look is not None:
+        raise failed_look
     changes = [
         {
             "asset": outcome.table,
@@ -67,6 +69,18 @@ def bring_up_to_date(
         if outcome.snapshot_id is not None
     ]
     return {"days": len(chosen), "changes": changes}
+
+
+def _look_at_label_studio(lake: Lake) -> FarmyError | None:
+    """Note what people answered; return what went wrong, so that a run can do first what needs no Label Studio."""
+    if lake.tables.snapshot_id("annotation_tasks") is None:
+        return None
+    try:
+        if lake.is_label_studio_up():
+            inbox.note_annotation_progress(lake)
+    except FarmyError as error:
+        return error
+    return None
 
 
 def _parse_assets(text: str | None) -> tuple[str, ...]:
