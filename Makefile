@@ -11,6 +11,7 @@ MAKEFLAGS += --jobs=2
 # Compiled modules make every later start several times faster.
 unexport PYTHONDONTWRITEBYTECODE
 export OPENBLAS_NUM_THREADS ?= 1
+export DAGSTER_DISABLE_TELEMETRY := yes
 
 .PHONY: demo up test check format bench setup lock clean help
 .DEFAULT_GOAL := help

@@ -177,6 +177,7 @@ def parse_torch_tensors(content: bytes) -> Weights:
         LookupError,
         TypeError,
         ValueError,
+        OverflowError,
         MemoryError,
     ) as error:
         raise ModelFileError(f"parsing a weights file of {len(content)} bytes failed: {error!r}") from error

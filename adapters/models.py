@@ -4,6 +4,7 @@ Building its file belongs to `adapters.lite0_onnx`; what its numbers mean, to `l
 model on top of its embeddings, to `lakehouse.label_head`.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -95,6 +96,8 @@ def open_image_model(cache_folder: Path) -> ImageModel:
         ModelFileError: The packaged weights or label names are missing or are not the expected ones.
         StorageError: The folder cannot be read or written.
     """
+    # From 1.32 on, ONNX Runtime reports its use to its maker unless this is set before it is loaded.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
     path = prepare_lite0_onnx(cache_folder)

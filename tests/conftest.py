@@ -1,4 +1,8 @@
-"""What holds for every test: in CI a skipped test is a failed one, because nobody would see that it did not run."""
+"""What holds for every test: which run in one process, and that in CI a skipped test is a failed one.
+
+Tests run in several processes. Those of a file stay together, and so do the files that share a server or a demo, because
+starting one costs more than it saves.
+"""
 
 import os
 from collections.abc import Generator
@@ -6,6 +10,20 @@ from collections.abc import Generator
 import pytest
 
 IN_CI = os.environ.get("CI") == "true"
+SHARED = {
+    "test_browser.py": "demo",
+    "test_loop.py": "demo",
+    "test_kills.py": "label_studio",
+    "test_label_studio.py": "label_studio",
+}
+"""Files that share what is dear to start, by the name of their group."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Groups are handed out in this order: the longest first, so that none is left over at the end.
+    items.sort(key=lambda item: item.path.name not in SHARED)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(SHARED.get(item.path.name, str(item.path))))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,10 +1,10 @@
-"""The packaged image model, for real.
-
-`goldfish.webp` is in the public domain: Goldfisch_1.jpg by Necrophorus, from Wikimedia Commons.
-"""
+"""The packaged image model, for real, on a photograph of the samples."""
 
 import io
+import os
 import pickle
+import subprocess
+import sys
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +22,7 @@ from adapters.lite0_onnx import parse_torch_tensors, prepare_lite0_onnx, read_we
 from adapters.models import ImageModel, Pixels, open_image_model, read_imagenet_labels
 from lakehouse.errors import ModelFileError, StorageError
 from lakehouse.predictions import compute_probabilities, select_top_labels
+from samples.catalogue import load_photograph
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +37,7 @@ def model(cache_folder: Path) -> ImageModel:
 
 @pytest.fixture(scope="module")
 def goldfish() -> Pixels:
-    with Image.open(Path(__file__).with_name("goldfish.webp")) as image:
-        return np.asarray(image.convert("RGB"))
+    return np.asarray(load_photograph("goldfish.webp"))
 
 
 def make_noise(height: int, width: int, seed: int) -> Pixels:
@@ -192,3 +192,18 @@ def test_a_weights_file_that_carries_code_is_refused_and_the_code_not_run(tmp_pa
 def test_bytes_that_are_not_weights_are_refused(content: bytes) -> None:
     with pytest.raises(ModelFileError):
         parse_torch_tensors(content)
+
+
+def test_the_image_model_reports_nothing_and_writes_nothing_into_the_home_folder(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    load = "import sys; from pathlib import Path; from adapters.models import open_image_model; "
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    subprocess.run(
+        [sys.executable, "-B", "-c", f"{load} open_image_model(Path({str(tmp_path / 'cache')!r}))"],
+        env=environment,
+        cwd=Path(__file__).parents[3],
+        check=True,
+        timeout=120,
+    )
+    assert list(home.rglob("*")) == []
