@@ -1,7 +1,7 @@
 """What holds for every test: which run in one process, and that in CI a skipped test is a failed one.
 
-Tests run in several processes. Those of a file stay together, and so do the files that share a server or a demo, because
-starting one costs more than it saves.
+Tests run in several processes. Those of a file stay together, and so do the files that share a server or a demo,
+because starting one costs more than it saves.
 """
 
 import os
