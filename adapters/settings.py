@@ -6,7 +6,7 @@ from `FARMY_*` variables alone. Settings live among the adapters because service
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ from lakehouse.consensus import ConsensusSettings
 from lakehouse.errors import SettingsError
 from lakehouse.label_head import LabelHeadSettings
 from lakehouse.ontology import LabelClass
-from lakehouse.quality import CleansingSettings
+from lakehouse.quality import CleansingRecipe, QualitySettings
 from lakehouse.releases import SplitShares
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -28,11 +28,24 @@ CONFIG_NAME = "farmy.toml"
 
 _DATACLASSES: dict[str, Any] = {
     "classes": LabelClass,
-    "cleansing": CleansingSettings,
+    "cleansing": CleansingRecipe,
     "consensus": ConsensusSettings,
     "label_model": LabelHeadSettings,
+    "quality": QualitySettings,
     "splits": SplitShares,
 }
+
+
+def _refuse_unknown_keys(section: object, kind: Any) -> None:  # noqa: ANN401
+    if not isinstance(section, dict):
+        return
+    known = {field.name: field.type for field in fields(kind)}
+    unknown = sorted(set(section) - set(known))
+    if unknown:
+        raise ValueError(f"there is no setting {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    for name, value in section.items():
+        if is_dataclass(known[name]):
+            _refuse_unknown_keys(value, known[name])
 
 
 class _Section(BaseModel):
@@ -117,7 +130,8 @@ class Settings(BaseSettings):
     classes: Annotated[tuple[LabelClass, ...], Field(min_length=1)]
     sources: tuple[SourceSettings, ...] = (SourceSettings(name="submit"),)
     annotation: AnnotationSettings = AnnotationSettings()
-    cleansing: CleansingSettings = CleansingSettings()
+    cleansing: CleansingRecipe = CleansingRecipe()
+    quality: QualitySettings = QualitySettings()
     near_duplicates: NearDuplicateSettings = NearDuplicateSettings()
     consensus: ConsensusSettings = ConsensusSettings()
     label_model: LabelHeadSettings = LabelHeadSettings()
@@ -126,11 +140,8 @@ class Settings(BaseSettings):
     @field_validator(*_DATACLASSES, mode="before")
     @classmethod
     def _has_no_unknown_keys(cls, value: object, info: ValidationInfo) -> object:
-        known = {field.name for field in fields(_DATACLASSES[str(info.field_name)])}
         for section in value if isinstance(value, list | tuple) else [value]:
-            unknown = sorted(set(section) - known) if isinstance(section, dict) else []
-            if unknown:
-                raise ValueError(f"there is no setting {unknown[0]!r}; there are {', '.join(sorted(known))}")
+            _refuse_unknown_keys(section, _DATACLASSES[str(info.field_name)])
         return value
 
     @field_validator("home")

@@ -62,6 +62,7 @@ def bring_up_to_date(
             "day": outcome.day.isoformat(),
             "rows": outcome.rows,
             "computed": outcome.computed,
+            "amended": outcome.amended,
             "dropped": outcome.dropped,
             "seconds": round(outcome.seconds, 2),
         }

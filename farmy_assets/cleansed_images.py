@@ -2,48 +2,70 @@
 
 One row is one image: `clean`, `suspect` or `rejected` with a reason, its measures and perceptual hash, and the keys
 of its standard image and thumbnail in `staging/`, which carry no metadata. Comes from the first arrivals in
-`raw_images`; read by everything that looks at pictures.
+`raw_images`; read by everything that looks at pictures. Another limit judges the stored measures anew; only another
+recipe opens images again.
 """
 
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import date
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
+from adapters.isolated_cleansing import cleanse_isolated
 from adapters.lake import Lake
 from farmy_assets.day_runs import DayStage, Markdown, Wanted
-from lakehouse.cleansed_images import build_cleansed_rows, build_staging_key, count_verdicts, select_sample_thumbnails
-from lakehouse.cleansing import Verdict, cleanse_image
-from lakehouse.fingerprints import with_fingerprints
-
-CODE_VERSION = "1"
+from lakehouse.cleansed_images import (
+    DECODING_VERSION,
+    JUDGING_VERSION,
+    KeptImage,
+    build_cleansed_rows,
+    build_staging_key,
+    count_verdicts,
+    fingerprint_images,
+    rejudge_rows,
+    select_sample_thumbnails,
+)
+from lakehouse.cleansing import CleansedImage
 
 
 def select_firsts(lake: Lake, day: date) -> Wanted:
     """Return the images whose first arrival was on the day."""
-    columns = ["image_id", "ingest_date", "landed_at", "original_key", "is_first"]
+    columns = ["image_id", "ingest_date", "landed_at", "original_key", "size_bytes", "is_first"]
     raw = lake.tables.read("raw_images", day=day, columns=columns)
     firsts = raw.filter(raw.column("is_first")).drop_columns(["is_first"])
-    return Wanted(with_fingerprints(firsts, ["image_id", "landed_at"], CODE_VERSION, asdict(lake.settings.cleansing)))
+    return Wanted(fingerprint_images(firsts, lake.settings.cleansing, lake.settings.quality))
 
 
 def cleanse_images(lake: Lake, stale: pa.Table) -> pa.Table:
-    """Judge each image and write its standard image and thumbnail."""
-    verdicts = lake.compute.map(lambda row: _cleanse_one(lake, row), stale.to_pylist())
-    return build_cleansed_rows(stale, list(verdicts))
+    """Find out all about each image and write its standard image and thumbnail."""
+    kept = lake.compute.pipe(
+        stale.select(["image_id", "original_key", "size_bytes"]).to_pylist(),
+        read=partial(_read_original, lake),
+        work=partial(cleanse_isolated, recipe=lake.settings.cleansing),
+        write=partial(_write_pictures, lake),
+        size_bytes=_get_size,
+    )
+    return build_cleansed_rows(stale, list(kept), lake.settings.quality)
 
 
-def _cleanse_one(lake: Lake, row: Mapping[str, Any]) -> tuple[Verdict, str | None, str | None]:
-    """Return the verdict without its pictures, and the keys under which these were written."""
-    verdict = cleanse_image(lake.objects.read(row["original_key"]), lake.settings.cleansing)
-    return (
-        verdict.without_pictures(),
-        _write_picture(lake, "standard", row["image_id"], verdict.standard_jpeg),
-        _write_picture(lake, "thumbnails", row["image_id"], verdict.thumbnail_jpeg),
+def _read_original(lake: Lake, row: Mapping[str, Any]) -> bytes:
+    return lake.objects.read(row["original_key"])
+
+
+def _get_size(row: Mapping[str, Any]) -> int:
+    return int(row["size_bytes"])
+
+
+def _write_pictures(lake: Lake, row: Mapping[str, Any], image: CleansedImage) -> KeptImage:
+    """Write what was made of an image, and return the rest with the keys."""
+    return KeptImage(
+        image.without_pictures(),
+        _write_picture(lake, "standard", row["image_id"], image.standard_jpeg),
+        _write_picture(lake, "thumbnails", row["image_id"], image.thumbnail_jpeg),
     )
 
 
@@ -53,6 +75,11 @@ def _write_picture(lake: Lake, kind: str, image_id: str, jpeg: bytes | None) -> 
     key = build_staging_key(kind, image_id, hashlib.sha256(jpeg).hexdigest())
     lake.objects.create(key, jpeg)
     return key
+
+
+def rejudge_images(lake: Lake, stale: pa.Table, held: pa.Table) -> pa.Table:
+    """Judge the stored measures by the limits as they are now."""
+    return rejudge_rows(stale, held, lake.settings.quality)
 
 
 def preview_verdicts(lake: Lake, rows: pa.Table) -> dict[str, Any]:
@@ -68,8 +95,9 @@ STAGE = DayStage(
     group="images",
     deps=("raw_images",),
     kind="python",
-    code_version=CODE_VERSION,
+    code_version=f"{DECODING_VERSION}.{JUDGING_VERSION}",
     select=select_firsts,
     compute=cleanse_images,
+    amend=rejudge_images,
     preview=preview_verdicts,
 )

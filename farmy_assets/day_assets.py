@@ -87,6 +87,7 @@ def _build_metadata(outcome: DayOutcome) -> dict[str, Any]:
     return {
         "dagster/row_count": outcome.rows,
         "rows_computed": outcome.computed,
+        "rows_amended": outcome.amended,
         "rows_dropped": outcome.dropped,
         "keys_unchanged": outcome.unchanged,
         "seconds": round(outcome.seconds, 3),

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from adapters.lake import Lake
 from adapters.tables import DayRows
@@ -63,6 +64,8 @@ class DayStage:
         select: What the day should hold.
         compute: From stale rows of `select` to finished rows of the table, with the same fingerprints; by default the
             selected rows are finished as they are.
+        amend: Of stale rows and the rows that the day holds of them: finished rows for those stale ones that what is
+            held suffices for, with their new fingerprints; the others are computed.
         settle: What must follow the commit before notes are deleted; repeated after a failure, so it repeats
             harmlessly.
         preview: Pictures and counts for Dagster's page, of the day's finished rows.
@@ -77,6 +80,7 @@ class DayStage:
     code_version: str
     select: Callable[[Lake, date], Wanted]
     compute: Callable[[Lake, pa.Table], pa.Table] = lambda _lake, stale: stale
+    amend: Callable[[Lake, pa.Table, pa.Table], pa.Table] = lambda _lake, _stale, held: held.slice(0, 0)
     settle: Callable[[Lake, pa.Table], None] = lambda _lake, _rows: None
     preview: Callable[[Lake, pa.Table], Mapping[str, Any]] = lambda _lake, _rows: {}
     is_hint_free: bool = True
@@ -90,6 +94,7 @@ class DayOutcome:
     day: date
     rows: int
     computed: int
+    amended: int
     dropped: int
     unchanged: int
     seconds: float
@@ -100,8 +105,8 @@ class DayOutcome:
 
     def __str__(self) -> str:
         return (
-            f"{self.table} {self.day}: {self.rows} rows, {self.computed} computed, {self.dropped} dropped, "
-            f"{self.seconds:.2f} s"
+            f"{self.table} {self.day}: {self.rows} rows, {self.computed} computed, {self.amended} amended, "
+            f"{self.dropped} dropped, {self.seconds:.2f} s"
         )
 
 
@@ -120,7 +125,8 @@ def update_day(lake: Lake, stage: DayStage, day: date, *, run_id: str, force: bo
             read = lake.tables.read_day(stage.table, day)
             wanted = stage.select(lake, day)
             plan = plan_day(read.rows, wanted.rows, TABLES[stage.table].row_key, force=force)
-            rows, snapshot_id = _apply(lake, stage, day, read, plan, run_id=run_id)
+            finished = _finish(lake, stage, read.rows, plan, force=force)
+            rows, snapshot_id = _commit(lake, stage, day, read, plan, finished, run_id=run_id)
             break
         except DayChangedError as error:
             changed = error
@@ -132,7 +138,8 @@ def update_day(lake: Lake, stage: DayStage, day: date, *, run_id: str, force: bo
         table=stage.table,
         day=day,
         rows=rows.num_rows,
-        computed=plan.stale.num_rows,
+        computed=plan.stale.num_rows - finished.amended,
+        amended=finished.amended,
         dropped=len(plan.dropped),
         unchanged=plan.fresh,
         seconds=time.perf_counter() - started,
@@ -145,21 +152,39 @@ def update_day(lake: Lake, stage: DayStage, day: date, *, run_id: str, force: bo
     return outcome
 
 
-def _apply(
-    lake: Lake, stage: DayStage, day: date, read: DayRows, plan: DayPlan, *, run_id: str
+class _Finished(NamedTuple):
+    rows: pa.Table
+    amended: int
+
+
+def _finish(lake: Lake, stage: DayStage, current: pa.Table, plan: DayPlan, *, force: bool) -> _Finished:
+    """Return the rows that replace the stale ones, amended where what is held suffices, computed otherwise."""
+    definition = TABLES[stage.table]
+    parts, stale, amended = [definition.schema.empty_table()], plan.stale, 0
+    if plan.replaced and not force:
+        held = current.filter(pc.is_in(current.column(definition.row_key), pa.array(sorted(plan.replaced))))
+        parts.append(stage.amend(lake, stale, held))
+        done = pc.is_in(stale.column(definition.row_key), parts[-1].column(definition.row_key).combine_chunks())
+        stale = stale.filter(pc.invert(done))
+        amended = plan.stale.num_rows - stale.num_rows
+    if stale.num_rows:
+        parts.append(stage.compute(lake, stale))
+    fitting = [part.select(definition.schema.names).cast(definition.schema) for part in parts]
+    return _Finished(pa.concat_tables(fitting), amended)
+
+
+def _commit(
+    lake: Lake, stage: DayStage, day: date, read: DayRows, plan: DayPlan, finished: _Finished, *, run_id: str
 ) -> tuple[pa.Table, int | None]:
-    """Compute what is stale and commit; return the day's rows and the snapshot, None if there was nothing to do."""
+    """Commit the day; return its rows and the snapshot, None if there was nothing to do."""
     if plan.is_nothing:
         return read.rows, None
-    definition = TABLES[stage.table]
-    computed = stage.compute(lake, plan.stale) if plan.stale.num_rows else definition.schema.empty_table()
-    computed = computed.select(definition.schema.names).cast(definition.schema)
-    rows = pa.concat_tables([keep_standing_rows(read.rows, plan, definition.row_key), computed])
+    rows = pa.concat_tables([keep_standing_rows(read.rows, plan, TABLES[stage.table].row_key), finished.rows])
     snapshot_id = lake.tables.commit_day(
         stage.table,
         day,
         read=read,
-        rows=computed if plan.only_adds else rows,
+        rows=finished.rows if plan.only_adds else rows,
         append=plan.only_adds,
         properties={"farmy.run-id": run_id, "farmy.code-version": stage.code_version, "farmy.day": day.isoformat()},
     )

@@ -1,16 +1,41 @@
-"""Rows of `cleansed_images`, and what is shown of them."""
+"""Rows of `cleansed_images`, and what is shown of them.
+
+A row carries two fingerprints: `decoding_fingerprint` of what its measures and pictures were made from, and
+`fingerprint` of that and of the limits that they were judged by. Where the first one holds, a row that is stale is
+judged anew, and no image is opened.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
-from lakehouse.cleansing import Verdict
-from lakehouse.quality import CLEAN
+from lakehouse.cleansing import CleansedImage
+from lakehouse.fingerprints import with_fingerprints
+from lakehouse.quality import CLEAN, CleansingRecipe, QualitySettings, judge
 from lakehouse.schemas import CLEANSED_IMAGES
 
+DECODING_VERSION = "2"
+"""Raised when an image would give other measures or pictures; makes every row stale."""
+JUDGING_VERSION = "1"
+"""Raised when the same measures would give another verdict; makes every row be judged anew."""
 _SAMPLE = 6
+
+
+@dataclass(frozen=True)
+class KeptImage:
+    """What cleansing made of one image, once its pictures are written.
+
+    Attributes:
+        image: The facts, without pictures.
+        standard_key: Key of the standard image; None if there is none.
+        thumbnail_key: Key of the thumbnail; None if there is none.
+    """
+
+    image: CleansedImage
+    standard_key: str | None = None
+    thumbnail_key: str | None = None
 
 
 def build_staging_key(kind: str, image_id: str, picture_sha256: str) -> str:
@@ -24,17 +49,49 @@ def build_staging_key(kind: str, image_id: str, picture_sha256: str) -> str:
     return f"staging/{kind}/{image_id[:2]}/{image_id}-{picture_sha256[:12]}.jpg"
 
 
-def build_cleansed_rows(images: pa.Table, cleansed: Sequence[tuple[Verdict, str | None, str | None]]) -> pa.Table:
+def fingerprint_images(images: pa.Table, recipe: CleansingRecipe, quality: QualitySettings) -> pa.Table:
+    """Return images with both fingerprints.
+
+    Args:
+        images: `image_id, landed_at` and anything else, one row per image.
+        recipe: How they are decoded.
+        quality: What they are judged by.
+    """
+    decoding = with_fingerprints(images, ["image_id"], DECODING_VERSION, asdict(recipe))
+    decoding = decoding.rename_columns({"fingerprint": "decoding_fingerprint"})
+    return with_fingerprints(decoding, ["decoding_fingerprint", "landed_at"], JUDGING_VERSION, asdict(quality))
+
+
+def build_cleansed_rows(images: pa.Table, kept: Sequence[KeptImage], quality: QualitySettings) -> pa.Table:
     """Return the rows of images.
 
     Args:
-        images: `image_id, ingest_date, landed_at, fingerprint`, one row per image.
-        cleansed: For each image its verdict and the keys of its standard image and thumbnail.
+        images: `image_id, ingest_date, landed_at, decoding_fingerprint, fingerprint`, one row per image.
+        kept: What cleansing made of each.
+        quality: What they are judged by.
     """
-    rows = [
-        image | asdict(verdict) | {"standard_key": standard_key, "thumbnail_key": thumbnail_key}
-        for image, (verdict, standard_key, thumbnail_key) in zip(images.to_pylist(), cleansed, strict=True)
-    ]
+    rows = []
+    for image, made in zip(images.to_pylist(), kept, strict=True):
+        facts = asdict(made.image)
+        keys = {"standard_key": made.standard_key, "thumbnail_key": made.thumbnail_key}
+        rows.append(image | facts | keys | judge(facts, quality)._asdict())
+    return pa.Table.from_pylist(rows, schema=CLEANSED_IMAGES)
+
+
+def rejudge_rows(stale: pa.Table, held: pa.Table, quality: QualitySettings) -> pa.Table:
+    """Return the rows of those images whose measures and pictures stand, judged anew.
+
+    Args:
+        stale: `image_id, landed_at, decoding_fingerprint, fingerprint` of images, one row per image.
+        held: Rows of `cleansed_images` as they stand.
+        quality: What they are judged by.
+    """
+    standing = {row["image_id"]: row for row in held.to_pylist()}
+    rows = []
+    for image in stale.select(["image_id", "landed_at", "decoding_fingerprint", "fingerprint"]).to_pylist():
+        row = standing.get(image["image_id"])
+        if row is not None and row["decoding_fingerprint"] == image["decoding_fingerprint"]:
+            rows.append(row | image | judge(row, quality)._asdict())
     return pa.Table.from_pylist(rows, schema=CLEANSED_IMAGES)
 
 

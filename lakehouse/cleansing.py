@@ -1,288 +1,193 @@
-"""Cleansing: from the bytes of one image to its verdict, measures, fingerprints, standard image and thumbnail.
+"""Cleansing: from the bytes of one image to its facts, measures, fingerprints, standard image and thumbnail.
 
-The bytes decide what a file is, never its name. Whatever is wrong with an image becomes a verdict with a reason;
-what is written carries no metadata, because only pixels are written.
+One pass: the image is decoded once, at a power-of-two fraction of its size, and everything is made from that. The bytes
+decide what a file is, never its name. Whatever is wrong with an image becomes a failure or a measure; the verdict on
+both is `lakehouse.quality`'s. What is written carries no metadata: it is encoded from pixels, or is the file itself
+without anything but what its pixels need.
 """
 
-import io
-import struct
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
 
-from lakehouse.perceptual_hash import hash_luma
-from lakehouse.quality import CLEAN, REJECTED, SUSPECT, CleansingSettings
+from lakehouse.decoding import JpegPicture, Picture, is_plain_jpeg, open_picture, sniff_format
+from lakehouse.exif import ExifFacts, encode_geohash
+from lakehouse.jpeg import strip_metadata
+from lakehouse.measures import CANONICAL_EDGE_PX, Pixels, fit, measure
+from lakehouse.quality import CleansingRecipe, UnreadableError
 
-FORMATS = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp", "TIFF": "tiff", "GIF": "gif", "BMP": "bmp"}
-"""What Pillow calls the formats that are accepted, and what the tables call them."""
-_READERS = tuple(name for name in FORMATS if name != "MPO")  # which Pillow's reader of JPEG finds out by itself
+__all__ = ["CleansedImage", "cleanse_image", "is_plain_jpeg"]
 
-_EXIF_ORIENTATION = 0x0112
-_EXIF_GPS = 0x8825
-_MEASURED_EDGE_PX = 512
-_THUMBNAIL_EDGE_PX = 256
-_NEAR_ENOUGH = 0.97
-"""A power-of-two decode of at least this share of the wanted size is kept: resizing costs more than it gives."""
-
-Pixels = npt.NDArray[np.uint8]
-
-_TURNS: dict[int, Callable[[Pixels], Pixels]] = {
-    1: lambda pixels: pixels,
-    2: lambda pixels: pixels[:, ::-1],
-    3: lambda pixels: pixels[::-1, ::-1],
-    4: lambda pixels: pixels[::-1],
-    5: lambda pixels: pixels.transpose(1, 0, 2),
-    6: lambda pixels: np.rot90(pixels, 3),
-    7: lambda pixels: np.rot90(pixels, 2).transpose(1, 0, 2),
-    8: lambda pixels: np.rot90(pixels, 1),
-}
-"""By EXIF orientation (Exif 2.3, tag 0x0112): what makes the stored pixels upright."""
+_THUMBNAIL_QUALITY = 80
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What cleansing says of one image; the measures are None where the image could not be read.
+class CleansedImage:
+    """What cleansing finds out and makes of one image; None is what could not be found out.
 
     Attributes:
-        status: `clean`, `suspect` or `rejected`.
-        reason: Why it is not clean: `empty`, `not_an_image`, `truncated`, `unreadable`, `too_small`, `too_large`,
-            `dark`, `bright` or `blurred`.
+        failure: Why the image could not be read, one of `lakehouse.quality.FAILURES`.
         format: What the bytes are.
         width_px: Width of the original, upright.
         height_px: Height of the original, upright.
         orientation: EXIF orientation that was applied, 1 to 8.
-        has_location: Whether the original carried a GPS position.
-        brightness_mean: Mean luma, 0 to 255.
-        contrast_std: Standard deviation of luma, 0 to 127.5.
-        blur_variance: Variance of the Laplacian of luma (Pech-Pacheco et al., 2000), on the copy halved until its
-            longest edge is under 1,000 px: there it separates blurred from sharp better than at full size.
-        perceptual_hash: 64-bit DCT hash as a signed integer.
-        standard_jpeg: The standard image; None if rejected.
-        standard_width_px: Its width.
+        captured_at_local: When it was taken, by the camera's clock.
+        captured_utc_offset_min: Minutes by which that clock is ahead of UTC, where the camera says so.
+        camera_make: Who made the camera.
+        camera_model: Which camera.
+        has_location: Whether the original says where it was taken.
+        geohash: Where that was, coarsely, if the recipe keeps it.
+        decoder_warning: What the decoder remarked, though every pixel could be read.
+        brightness_mean: See `lakehouse.measures.Measures`, also for the next seven.
+        brightness_p5: Luma of the dark parts.
+        brightness_p95: Luma of the bright parts.
+        contrast_std: Standard deviation of luma.
+        entropy_bits: Entropy of luma.
+        saturation_mean: Mean saturation.
+        blur_variance: Variance of the Laplacian.
+        perceptual_hash: 64-bit hash as a signed integer.
+        standard_width_px: Width of the standard image.
         standard_height_px: Its height.
-        thumbnail_jpeg: The thumbnail, longest edge 256 px; None if rejected.
+        standard_jpeg: The standard image.
+        thumbnail_jpeg: The thumbnail.
     """
 
-    status: str
-    reason: str | None = None
+    failure: str | None = None
     format: str | None = None
     width_px: int | None = None
     height_px: int | None = None
     orientation: int | None = None
+    captured_at_local: datetime | None = None
+    captured_utc_offset_min: int | None = None
+    camera_make: str | None = None
+    camera_model: str | None = None
     has_location: bool | None = None
+    geohash: str | None = None
+    decoder_warning: str | None = None
     brightness_mean: float | None = None
+    brightness_p5: float | None = None
+    brightness_p95: float | None = None
     contrast_std: float | None = None
+    entropy_bits: float | None = None
+    saturation_mean: float | None = None
     blur_variance: float | None = None
     perceptual_hash: int | None = None
-    standard_jpeg: bytes | None = None
     standard_width_px: int | None = None
     standard_height_px: int | None = None
+    standard_jpeg: bytes | None = None
     thumbnail_jpeg: bytes | None = None
 
-    def without_pictures(self) -> "Verdict":
-        """Return the verdict alone, so that a batch keeps no pictures in memory once they are written."""
+    def without_pictures(self) -> "CleansedImage":
+        """Return the facts alone, so that a batch keeps no pictures in memory once they are written."""
         return replace(self, standard_jpeg=None, thumbnail_jpeg=None)
 
 
-@dataclass(frozen=True)
-class _Header:
-    format: str
-    stored_width_px: int
-    stored_height_px: int
-    orientation: int
-    has_location: bool
-    is_plain_jpeg: bool
-
-
-class _UnreadableError(Exception):
-    """An image that cannot be decoded; its message is the reason. Never leaves this module."""
-
-
-def cleanse_image(data: bytes, settings: CleansingSettings) -> Verdict:
-    """Judge one image and make its standard image and thumbnail.
+def cleanse_image(data: bytes, recipe: CleansingRecipe) -> CleansedImage:
+    """Find out all about one image and make its standard image and thumbnail.
 
     Args:
-        data: The bytes as they landed, whatever they are.
-        settings: Limits and sizes.
+        data: The bytes as they landed, whatever they are. Unless `is_plain_jpeg` says that they are safe, a decoder may
+            hang on them or end the process: call this where that may happen.
+        recipe: Limits and sizes.
 
     Returns:
-        The verdict. No content of `data` raises.
+        The facts; with a failure and without pictures where the image could not be read. No content of `data` raises.
     """
+    return _cleanse(data, recipe, is_standard_wanted=True)
+
+
+def measure_image(data: bytes, recipe: CleansingRecipe) -> CleansedImage:
+    """Find out all about one image as `cleanse_image` does, with a thumbnail and without a standard image."""
+    return _cleanse(data, recipe, is_standard_wanted=False)
+
+
+def _cleanse(data: bytes, recipe: CleansingRecipe, *, is_standard_wanted: bool) -> CleansedImage:
+    facts = CleansedImage(format=sniff_format(data))
+    try:
+        picture = _open(data, facts.format, recipe)
+        facts = _describe(picture, picture.exif, recipe)
+        if picture.width_px * picture.height_px > recipe.max_pixels:
+            return replace(facts, failure="too_large")
+        if not is_standard_wanted or _is_standard(picture, recipe):
+            return _keep(data, picture, recipe, is_standard_wanted=is_standard_wanted)
+        return _remake(picture, recipe)
+    except UnreadableError as error:
+        return replace(facts, failure=str(error))
+
+
+def _open(data: bytes, name: str | None, recipe: CleansingRecipe) -> Picture:
     if not data:
-        return Verdict(REJECTED, "empty")
-    try:
-        header = _read_header(data)
-    except _UnreadableError as error:
-        return Verdict(REJECTED, str(error))
-    verdict = _describe_header(header)
-    refusal = _find_refusal(header, settings)
-    if refusal is not None:
-        return replace(verdict, status=REJECTED, reason=refusal)
-    try:
-        pixels = _decode(data, header, settings.standard_edge_px)
-    except _UnreadableError as error:
-        return replace(verdict, status=REJECTED, reason=str(error))
-    upright = np.ascontiguousarray(_TURNS[header.orientation](pixels))
-    return _measure(replace(verdict, status=CLEAN), upright, settings)
+        raise UnreadableError("empty")
+    if len(data) > recipe.max_bytes:
+        raise UnreadableError("too_large")
+    if name is None:
+        raise UnreadableError("not_an_image")
+    return open_picture(data, name)
 
 
-def _read_header(data: bytes) -> _Header:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=_READERS)
-            # PNG's own `getexif` decodes the whole picture, before anyone has looked at its size.
-            exif = Image.Image.getexif(image)
-            orientation = exif.get(_EXIF_ORIENTATION, 1)
-            return _Header(
-                format=FORMATS[str(image.format)],
-                stored_width_px=image.width,
-                stored_height_px=image.height,
-                orientation=orientation if orientation in _TURNS else 1,
-                has_location=bool(exif.get_ifd(_EXIF_GPS)),
-                is_plain_jpeg=image.format in {"JPEG", "MPO"} and image.mode in {"RGB", "L"},
-            )
-    except UnidentifiedImageError as error:
-        raise _UnreadableError("not_an_image") from error
-    except Image.DecompressionBombError as error:
-        raise _UnreadableError("too_large") from error
-    except _DECODER_ERRORS as error:
-        raise _UnreadableError(_name_failure(error)) from error
-
-
-_DECODER_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    TypeError,
-    KeyError,
-    IndexError,
-    EOFError,
-    struct.error,
-    MemoryError,
-)
-"""What Pillow's readers raise on hostile bytes: each is a verdict on the image, not an error of ours."""
-
-
-def _name_failure(error: Exception) -> str:
-    return "truncated" if "truncated" in str(error).lower() else "unreadable"
-
-
-def _describe_header(header: _Header) -> Verdict:
-    width, height = header.stored_width_px, header.stored_height_px
-    is_turned = header.orientation >= 5
-    return Verdict(
-        status=CLEAN,
-        format=header.format,
+def _describe(picture: Picture, exif: ExifFacts, recipe: CleansingRecipe) -> CleansedImage:
+    is_turned = exif.orientation >= 5 and not picture.is_turned_by_decoder
+    width, height = picture.width_px, picture.height_px
+    geohash = None
+    if exif.latitude is not None and exif.longitude is not None and recipe.geohash_length:
+        geohash = encode_geohash(exif.latitude, exif.longitude, recipe.geohash_length)
+    return CleansedImage(
+        format=picture.format,
         width_px=height if is_turned else width,
         height_px=width if is_turned else height,
-        orientation=header.orientation,
-        has_location=header.has_location,
+        orientation=exif.orientation,
+        captured_at_local=exif.captured_at_local,
+        captured_utc_offset_min=exif.captured_utc_offset_min,
+        camera_make=exif.camera_make,
+        camera_model=exif.camera_model,
+        has_location=exif.latitude is not None,
+        geohash=geohash,
     )
 
 
-def _find_refusal(header: _Header, settings: CleansingSettings) -> str | None:
-    if header.stored_width_px * header.stored_height_px > settings.max_pixels:
-        return "too_large"
-    if min(header.stored_width_px, header.stored_height_px) < settings.min_edge_px:
-        return "too_small"
-    return None
+def _is_standard(picture: Picture, recipe: CleansingRecipe) -> bool:
+    longest = max(picture.width_px, picture.height_px)
+    return isinstance(picture, JpegPicture) and picture.is_standard and longest <= recipe.standard_edge_px
 
 
-def _decode(data: bytes, header: _Header, edge_px: int) -> Pixels:
-    if header.is_plain_jpeg:
-        return _decode_jpeg(data, header, edge_px)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image: Image.Image = Image.open(io.BytesIO(data), formats=_READERS)
-            if image.mode.startswith("I;16"):
-                # Pillow would cut 16-bit grey off at 255, which is nearly white everywhere.
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            has_alpha = image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
-            if has_alpha:
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-            return np.asarray(image.convert("RGB"))
-    except _DECODER_ERRORS as error:
-        raise _UnreadableError(_name_failure(error)) from error
-
-
-def _decode_jpeg(data: bytes, header: _Header, edge_px: int) -> Pixels:
-    """Decode a JPEG at the smallest power-of-two fraction that still fills the wanted edge."""
-    longest = max(header.stored_width_px, header.stored_height_px)
-    factor = 1
-    while factor < 8 and longest / (2 * factor) >= _NEAR_ENOUGH * edge_px:
-        factor *= 2
-    try:
-        pixels: Pixels = simplejpeg.decode_jpeg(
-            data,
-            colorspace="RGB",
-            min_height=-(-header.stored_height_px // factor) if factor > 1 else 0,
-            min_width=-(-header.stored_width_px // factor) if factor > 1 else 0,
-            min_factor=1,
-        )
-    except ValueError as error:
-        is_cut = "premature end" in str(error).lower()
-        raise _UnreadableError("truncated" if is_cut else "unreadable") from error
-    return pixels
-
-
-def _measure(verdict: Verdict, upright: Pixels, settings: CleansingSettings) -> Verdict:
-    standard = _shrink(upright, settings.standard_edge_px, cv2.INTER_AREA)
-    small = _halve_to(standard, _MEASURED_EDGE_PX)
-    luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(luma))
-    blur_variance = float(cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))[1][0, 0]) ** 2
-    thumbnail = _shrink(_halve_to(small, _THUMBNAIL_EDGE_PX), _THUMBNAIL_EDGE_PX, cv2.INTER_LINEAR)
-    reason = _find_flaw(mean, blur_variance, settings)
+def _keep(data: bytes, picture: Picture, recipe: CleansingRecipe, *, is_standard_wanted: bool) -> CleansedImage:
+    """Measure a small copy; the standard image, if wanted, is the file itself without its metadata."""
+    decoded = picture.decode(CANONICAL_EDGE_PX)
+    facts = _describe(picture, decoded.exif, recipe)
+    if not is_standard_wanted:
+        return _measure(facts, decoded.pixels, decoded.warning)
+    stripped = strip_metadata(data) if decoded.warning is None else None
+    if stripped is None:
+        return _remake(picture, recipe)
+    measured = _measure(facts, decoded.pixels, None)
     return replace(
-        verdict,
-        status=SUSPECT if reason else CLEAN,
-        reason=reason,
-        brightness_mean=mean,
-        contrast_std=deviation,
-        blur_variance=blur_variance,
-        perceptual_hash=hash_luma(luma),
-        standard_jpeg=_encode(standard, settings.standard_quality),
+        measured,
+        standard_jpeg=stripped,
+        standard_width_px=picture.width_px,
+        standard_height_px=picture.height_px,
+    )
+
+
+def _remake(picture: Picture, recipe: CleansingRecipe) -> CleansedImage:
+    """Make the standard image anew and measure that."""
+    decoded = picture.decode(recipe.standard_edge_px)
+    standard = fit(decoded.pixels, recipe.standard_edge_px)
+    measured = _measure(_describe(picture, decoded.exif, recipe), standard, decoded.warning)
+    return replace(
+        measured,
+        standard_jpeg=_encode(standard, recipe.standard_quality),
         standard_width_px=standard.shape[1],
         standard_height_px=standard.shape[0],
-        thumbnail_jpeg=_encode(thumbnail, 80),
     )
 
 
-def _find_flaw(brightness_mean: float, blur_variance: float, settings: CleansingSettings) -> str | None:
-    if brightness_mean < settings.min_brightness_mean:
-        return "dark"
-    if brightness_mean > settings.max_brightness_mean:
-        return "bright"
-    if blur_variance < settings.min_blur_variance:
-        return "blurred"
-    return None
-
-
-def _shrink(pixels: Pixels, edge_px: int, interpolation: int) -> Pixels:
-    """Return the pixels with the longest edge at most `edge_px`, never enlarged; nearly fitting ones as they are."""
-    height, width = pixels.shape[:2]
-    scale = edge_px / max(height, width)
-    if scale >= _NEAR_ENOUGH:
-        return pixels
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    resized: Pixels = cv2.resize(pixels, size, interpolation=interpolation)
-    return resized
-
-
-def _halve_to(pixels: Pixels, edge_px: int) -> Pixels:
-    """Halve, which is nearly free, while the longest edge stays at or above the wanted one and no edge vanishes."""
-    while max(pixels.shape[:2]) >= 2 * _NEAR_ENOUGH * edge_px and min(pixels.shape[:2]) > 1:
-        height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
-        pixels = cv2.resize(pixels[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
-    return pixels
+def _measure(facts: CleansedImage, upright: Pixels, warning: str | None) -> CleansedImage:
+    measures, thumbnail = measure(upright)
+    return replace(
+        facts, decoder_warning=warning, thumbnail_jpeg=_encode(thumbnail, _THUMBNAIL_QUALITY), **asdict(measures)
+    )
 
 
 def _encode(pixels: Pixels, quality: int) -> bytes:

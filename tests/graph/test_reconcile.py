@@ -1,12 +1,12 @@
 """The reconcile job: listings repair whatever events, polls and killed runs lost."""
 
-from dataclasses import replace
 
 import dagster as dg
 
 from adapters import inbox
 from adapters.lake import Lake
 from farmy_assets.definitions import build_definitions
+from lakehouse.quality import QualitySettings, SuspectLimits
 from tests.graph.lakes import DAY_1, DAY_2, hash_tables, land, list_notes, make_picture, open_lake, take_in
 
 
@@ -53,9 +53,9 @@ def test_an_object_whose_event_was_lost_is_noted_however_old(lake: Lake, instanc
 def test_a_stale_day_is_noted_and_its_run_brings_it_up_to_date(lake: Lake, instance: dg.DagsterInstance) -> None:
     land(lake, "1.jpg", make_picture(1), DAY_1)
     take_in(lake, [DAY_1])
-    stricter = replace(lake.settings.cleansing, min_brightness_mean=250)
+    stricter = QualitySettings(suspect=SuspectLimits(min_brightness=250))
 
-    with open_lake(lake.settings.home, cleansing=stricter) as changed:
+    with open_lake(lake.settings.home, quality=stricter) as changed:
         reconcile(changed, instance)
         assert list(inbox.list_days_with_arrivals(changed)) == [DAY_1]
         take_in(changed, [DAY_1])

@@ -10,7 +10,7 @@ from adapters.lake import Lake
 from farmy_assets import stages
 from farmy_assets.day_runs import DayStage
 from farmy_assets.stages import find_work
-from lakehouse.quality import CleansingSettings
+from lakehouse.quality import QualitySettings, SuspectLimits
 from tests.graph.lakes import DAY_1, DAY_2, IMAGE_TABLES, land, make_picture, open_lake, take_in
 
 DAYS = [DAY_1, DAY_2]
@@ -40,7 +40,7 @@ def test_the_first_asset_that_is_behind_is_named(lake: Lake) -> None:
 
 def test_another_setting_is_work_although_nothing_was_to_do_before(lake: Lake) -> None:
     fill(lake)
-    with open_lake(lake.settings.home, cleansing=CleansingSettings(min_blur_variance=1e9)) as changed:
+    with open_lake(lake.settings.home, quality=QualitySettings(suspect=SuspectLimits(min_sharpness=1e9))) as changed:
         assert find_work(changed, DAYS, IMAGE_TABLES) == "cleansed_images"
 
 
