@@ -227,7 +227,7 @@ class JpegPicture:
                 raise UnreadableError(_name_jpeg_failure(warning)) from error
             pixels = self._decode(factor, strict=False)
         if self._profile is not None:
-            pixels, remark = _convert_pixels(pixels, self._profile)
+            pixels, remark = _convert_pixels(pixels, self._profile, is_grey=len(self.header.component_ids) == 1)
             warning = warning or remark
         upright = _TURNS[self.exif.orientation](pixels)
         return Decoded(upright, self.exif, warning and warning[:_MAX_WARNING])
@@ -248,7 +248,9 @@ def _name_jpeg_failure(message: str) -> str:
     lowered = message.lower()
     if "premature end of jpeg" in lowered:
         return "truncated"
-    return "unsupported" if "unsupported" in lowered or "not implemented" in lowered else "corrupt"
+    # Unusual sampling, and a height that stands behind the pixels, are valid JPEG that this decoder does not know.
+    foreign = ("unsupported", "not implemented", "could not determine subsampling")
+    return "unsupported" if any(words in lowered for words in foreign) else "corrupt"
 
 
 class PillowPicture:
@@ -323,6 +325,7 @@ def _name_pillow_failure(error: Exception) -> str:
 
 def _flatten(image: Image.Image, edge_px: int) -> Image.Image:
     """Return a small enough image in grey, RGB or CMYK, with what is transparent in it white."""
+    is_grey = image.mode in {"1", "L", "LA", "La"} or image.mode.startswith("I;16")
     if image.mode.startswith("I;16"):
         # Pillow would cut 16-bit grey off at 255, which is nearly white everywhere.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -330,16 +333,16 @@ def _flatten(image: Image.Image, edge_px: int) -> Image.Image:
         raise UnreadableError("unsupported")
     has_alpha = image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info
     if has_alpha:
-        image = image.convert("RGBA")
+        image = image.convert("LA" if is_grey else "RGBA")
     elif image.mode not in {"L", "RGB", "CMYK"}:
-        image = image.convert("L" if image.mode == "1" else "RGB")
+        image = image.convert("L" if is_grey else "RGB")
     factor = 1
     while max(image.size) / (2 * factor) >= NEAR_ENOUGH * edge_px:
         factor *= 2
     if factor > 1:
         image = image.reduce(factor)
     if has_alpha:
-        white = Image.new("RGB", image.size, "white")
+        white = Image.new("L" if is_grey else "RGB", image.size, "white")
         white.paste(image, mask=image.getchannel("A"))
         return white
     return image
@@ -347,6 +350,8 @@ def _flatten(image: Image.Image, edge_px: int) -> Image.Image:
 
 def _convert_colours(image: Image.Image, profile: bytes) -> tuple[Image.Image, str | None]:
     """Convert to sRGB; with a remark and unchanged where the profile cannot be used."""
+    if image.mode == "L" and profile[16:20] != b"GRAY":
+        image = image.convert("RGB")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
@@ -356,8 +361,7 @@ def _convert_colours(image: Image.Image, profile: bytes) -> tuple[Image.Image, s
     return (image, None) if converted is None else (converted, None)
 
 
-def _convert_pixels(pixels: Pixels, profile: bytes) -> tuple[Pixels, str | None]:
-    is_grey = profile[16:20] == b"GRAY"
+def _convert_pixels(pixels: Pixels, profile: bytes, *, is_grey: bool) -> tuple[Pixels, str | None]:
     image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]) if is_grey else pixels)
     converted, remark = _convert_colours(image, profile)
     return np.asarray(converted.convert("RGB")), remark

@@ -40,9 +40,11 @@ def is_srgb(profile: bytes) -> bool:
         has_primaries = all(
             np.allclose(_read_xyz(tags[name]), xyz, atol=_PRIMARY_TOLERANCE, rtol=0) for name, xyz in _PRIMARIES
         )
-        return has_primaries and all(
-            np.allclose(_read_curve(tags[name]), _SRGB_CURVE, atol=_CURVE_TOLERANCE, rtol=0) for name in _CURVES
-        )
+        # Nonsensical parameters give infinite curves, which are not sRGB's.
+        with np.errstate(all="ignore"):
+            return has_primaries and all(
+                np.allclose(_read_curve(tags[name]), _SRGB_CURVE, atol=_CURVE_TOLERANCE, rtol=0) for name in _CURVES
+            )
     except (KeyError, struct.error, ValueError):
         return False
 

@@ -3,10 +3,8 @@
 Pixels are not decoded here. What is read was written by anybody: every length is checked against the bytes.
 """
 
+import re
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
 
 from lakehouse.quality import UnreadableError
 
@@ -22,6 +20,11 @@ _JFIF = bytes.fromhex("ffe000104a46494600010100000100010000")
 _EXIF_NAME, _ICC_NAME, _ADOBE_NAME = b"Exif\0\0", b"ICC_PROFILE\0", b"Adobe"
 _RGB_IDS = tuple(b"RGB")
 _MAX_ICC_BYTES = 4_000_000
+_MAX_SEGMENTS = 1_000
+"""More than there are full ones in the largest file allowed by default: following millions of empty ones is slow."""
+_MARKER_HERE = re.compile(rb"\xff+[^\xff]")
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+"""In scanned data: not a stuffed 0xFF, not filling, not a restart."""
 
 
 @dataclass(frozen=True)
@@ -139,18 +142,17 @@ def _list_segments(data: bytes) -> list[_Segment]:
     segments = []
     position = len(_START)
     while position + 4 <= len(data):
-        if data[position] != 0xFF:
+        found = _MARKER_HERE.match(data, position)
+        if found is None or len(segments) == _MAX_SEGMENTS:
             raise UnreadableError("corrupt")
-        marker = data[position + 1]
-        if marker == 0xFF:
-            position += 1
-            continue
-        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        start = found.end() - 2
+        marker = data[start + 1]
+        end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
         if marker in {0x00, 0x01, *range(0xD0, 0xDA)}:
             raise UnreadableError("corrupt")
         if end > len(data):
             raise UnreadableError("truncated")
-        segments.append(_Segment(marker, position, end))
+        segments.append(_Segment(marker, start, end))
         if marker == _SCAN:
             break
         position = end
@@ -170,29 +172,26 @@ def strip_metadata(data: bytes) -> bytes | None:
 
     Returns:
         The smaller file, ending where the image ends; None if there is no telling where that is.
+
+    Raises:
+        UnreadableError: If the segments up to the first scan cannot be followed.
     """
-    parts = [_START, _JFIF]
     segments = _list_segments(data)
+    if not segments or segments[-1].marker != _SCAN:
+        return None
+    parts = [_START, _JFIF]
     parts += [data[segment.start : segment.end] for segment in segments if segment.marker in _PIXEL_SEGMENTS]
     position = segments[-1].end
-    for offset in _find_markers(data, position):
-        if offset < position:
-            continue
-        parts.append(data[position:offset])
-        marker = data[offset + 1]
+    for _ in range(_MAX_SEGMENTS):
+        found = _NEXT_MARKER.search(data, position)
+        if found is None:
+            return None
+        start = found.start()
+        parts.append(data[position:start].rstrip(b"\xff"))
+        marker = data[start + 1]
         if marker == _END[1]:
             return b"".join([*parts, _END])
-        end = offset + 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
+        position = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
         if marker in _PIXEL_SEGMENTS:
-            parts.append(data[offset:end])
-        position = end
+            parts.append(data[start:position])
     return None
-
-
-def _find_markers(data: bytes, start: int) -> npt.NDArray[np.int64]:
-    """Return where a marker stands after `start`: not a stuffed 0xFF, not a restart within a scan, not filling."""
-    scanned = np.frombuffer(data, np.uint8)[start:]
-    places = np.flatnonzero(scanned[:-1] == 0xFF)
-    following = scanned[places + 1]
-    is_marker = (following != 0) & (following != 0xFF) & ((following < 0xD0) | (following > 0xD7))
-    return np.asarray(places[is_marker] + start)
