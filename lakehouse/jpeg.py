@@ -139,7 +139,7 @@ def _join_icc_parts(parts: list[bytes]) -> bytes | None:
 
 def _list_segments(data: bytes) -> list[_Segment]:
     """Return the segments from the start up to the first scan's header, which is the last."""
-    segments = []
+    segments: list[_Segment] = []
     position = len(_START)
     while position + 4 <= len(data):
         found = _MARKER_HERE.match(data, position)
