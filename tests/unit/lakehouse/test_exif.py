@@ -36,7 +36,7 @@ def test_orientation_camera_time_and_place_are_read_in_either_order_of_bytes(ord
     assert (facts.camera_make, facts.camera_model, facts.orientation) == ("Farmcam Works", "F1", 6)
     assert facts.captured_at_local == datetime(2026, 11, 2, 9, 30, 15)  # noqa: DTZ001 - the camera's clock has no zone
     assert facts.captured_utc_offset_min == 60
-    assert (facts.latitude, facts.longitude) == (pytest.approx(48.85825, abs=1e-6), pytest.approx(2.2945, abs=1e-6))
+    assert (facts.latitude, facts.longitude) == pytest.approx((48.85825, 2.2945), abs=1e-6)
 
 
 def test_what_pillow_writes_is_read() -> None:
@@ -47,7 +47,7 @@ def test_what_pillow_writes_is_read() -> None:
     facts = read_exif(exif.tobytes().removeprefix(b"Exif\0\0"))
     assert (facts.orientation, facts.camera_make) == (3, "Farmcam Works")
     assert facts.captured_at_local == datetime(2026, 11, 2, 9, 30, 15)  # noqa: DTZ001 - the camera's clock has no zone
-    assert (facts.latitude, facts.longitude) == (pytest.approx(-33.858333), pytest.approx(151.21))
+    assert (facts.latitude, facts.longitude) == pytest.approx((-33.858333, 151.21))
 
 
 @pytest.mark.parametrize(("latitude", "longitude"), [(1.5, 2.5), (-1.5, 2.5), (1.5, -2.5), (-1.5, -2.5), (0, 0)])
