@@ -213,9 +213,10 @@ class Tables:
     def _load(self, name: str) -> Table | None:
         with _translated_errors("open", name):
             try:
-                return self.catalog.load_table(f"{NAMESPACE}.{name}")
+                table = self.catalog.load_table(f"{NAMESPACE}.{name}")
             except NoSuchTableError:
                 return None
+            return _with_new_columns(table, _definition(name))
 
     def _create(self, definition: TableDefinition) -> Table:
         name = f"{NAMESPACE}.{definition.name}"
@@ -282,6 +283,18 @@ def _definition(name: str) -> TableDefinition:
     if name not in TABLES:
         raise NotFoundError(f"There is no table {name}. There are: {', '.join(sorted(TABLES))}.")
     return TABLES[name]
+
+
+def _with_new_columns(table: Table, definition: TableDefinition) -> Table:
+    """Give a table that an earlier version made the columns that it lacks; its rows are null there until recomputed."""
+    held = set(table.schema().column_names)
+    missing = [field.with_nullable(True) for field in definition.schema if field.name not in held]
+    if not missing:
+        return table
+    # Who loses the race to do so finds it done.
+    with suppress(CommitFailedException), table.update_schema() as update:
+        update.union_by_name(pa.schema(missing))
+    return table.refresh()
 
 
 def _build_filter(day: date | None, where: Mapping[str, Sequence[str]] | None) -> BooleanExpression:

@@ -22,7 +22,10 @@ _STAGES = (
 
 _SHOWN = {
     "arrivals": ("landed_at", "source", "object_key", "size_bytes", "is_first"),
-    "cleansed_images": ("status", "reason", "format", "width_px", "height_px", "brightness_mean", "blur_variance"),
+    "cleansed_images": (
+        *("status", "reason", "format", "width_px", "height_px", "captured_at_local", "camera_model"),
+        *("edge_sharpness", "detail_brightness", "burnt_share"),
+    ),
     "near_duplicates": ("leader_image_id", "leader_ingest_date", "distance"),
     "annotation_tasks": ("task_id", "project_id", "assignees"),
     "annotations": ("annotator", "kind", "class_id", "updated_at", "lead_time_s"),

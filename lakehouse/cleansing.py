@@ -40,14 +40,16 @@ class CleansedImage:
         has_location: Whether the original says where it was taken.
         geohash: Where that was, coarsely, if the recipe keeps it.
         decoder_warning: What the decoder remarked, though every pixel could be read.
-        brightness_mean: See `lakehouse.measures.Measures`, also for the next seven.
-        brightness_p5: Luma of the dark parts.
-        brightness_p95: Luma of the bright parts.
+        brightness_mean: See `lakehouse.measures.Measures`, also for what follows up to the hashes.
         contrast_std: Standard deviation of luma.
         entropy_bits: Entropy of luma.
         saturation_mean: Mean saturation.
-        blur_variance: Variance of the Laplacian.
-        perceptual_hash: 64-bit hash as a signed integer.
+        edge_sharpness: How steep edges are.
+        detail_brightness: How bright details are.
+        burnt_share: How much is burnt out.
+        perceptual_hash: By which near duplicates are searched.
+        detail_hash: By which they are told from others.
+        strength_hash: The same.
         standard_width_px: Width of the standard image.
         standard_height_px: Its height.
         standard_jpeg: The standard image.
@@ -67,13 +69,15 @@ class CleansedImage:
     geohash: str | None = None
     decoder_warning: str | None = None
     brightness_mean: float | None = None
-    brightness_p5: float | None = None
-    brightness_p95: float | None = None
     contrast_std: float | None = None
     entropy_bits: float | None = None
     saturation_mean: float | None = None
-    blur_variance: float | None = None
+    edge_sharpness: float | None = None
+    detail_brightness: float | None = None
+    burnt_share: float | None = None
     perceptual_hash: int | None = None
+    detail_hash: int | None = None
+    strength_hash: int | None = None
     standard_width_px: int | None = None
     standard_height_px: int | None = None
     standard_jpeg: bytes | None = None

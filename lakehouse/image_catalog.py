@@ -47,7 +47,7 @@ def build_image_catalog(day: DayTables) -> pa.Table:
             {name: raw[name] for name in ("image_id", "ingest_date", "source", "object_key", "landed_at", "size_bytes")}
             | {
                 name: cleaned.get(name)
-                for name in ("status", "reason", "format", "width_px", "height_px", "brightness_mean", "blur_variance")
+                for name in ("status", "reason", "format", "width_px", "height_px", "brightness_mean", "edge_sharpness")
             }
             | {
                 "leader_image_id": leaders.get(image_id, {}).get("leader_image_id"),

@@ -4,18 +4,23 @@ Every measure is taken at one canonical scale, a longest edge of about 512 px (4
 so that the same limits hold for a thumbnail off the web and for 12 megapixels. Luma is that of JPEG (ITU-R BT.601).
 """
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lakehouse.perceptual_hash import hash_luma
+from lakehouse.perceptual_hash import build_luma_hashes
 
 CANONICAL_EDGE_PX = 512
 THUMBNAIL_EDGE_PX = 256
 NEAR_ENOUGH = 0.97
 """Of a wanted size: what halving alone reaches to within this share is kept, for resizing costs more than it gives."""
+
+_LEAST_STEP = 2.0
+_BURNT = 250
+_AREA = np.ones((7, 7), np.uint8)
 
 Pixels = npt.NDArray[np.uint8]
 """Height x width x 3, red, green and blue, 0 to 255."""
@@ -29,23 +34,27 @@ class Measures:
 
     Attributes:
         brightness_mean: Mean luma, 0 to 255.
-        brightness_p5: Luma that 5 % of the pixels do not exceed, 0 to 255: how bright the dark parts are.
-        brightness_p95: Luma that 95 % of the pixels do not exceed, 0 to 255: how bright the bright parts are.
         contrast_std: Standard deviation of luma, 0 to 127.5 (RMS contrast; Peli, 1990).
         entropy_bits: Shannon entropy of the histogram of luma, 0 to 8 bits.
         saturation_mean: Mean saturation in HSV, 0 to 1, of the thumbnail.
-        blur_variance: Variance of the Laplacian of luma (Pech-Pacheco et al., 2000), from 0 up; low is blurred.
-        perceptual_hash: See `lakehouse.perceptual_hash`.
+        edge_sharpness: 0 to about 1, see `measure_edge_sharpness`; low is blurred.
+        detail_brightness: 0 to 255, see `measure_detail_brightness`; low is dark.
+        burnt_share: 0 to 1, see `measure_burnt_share`; high is overexposed.
+        perceptual_hash: See `lakehouse.perceptual_hash.LumaHashes`, also for the next two; None if it is too plain.
+        detail_hash: Of the finer frequencies.
+        strength_hash: Of the strengths of the frequencies.
     """
 
     brightness_mean: float
-    brightness_p5: float
-    brightness_p95: float
     contrast_std: float
     entropy_bits: float
     saturation_mean: float
-    blur_variance: float
-    perceptual_hash: int
+    edge_sharpness: float
+    detail_brightness: float
+    burnt_share: float
+    perceptual_hash: int | None
+    detail_hash: int | None
+    strength_hash: int | None
 
 
 def measure(upright: Pixels) -> tuple[Measures, Pixels]:
@@ -60,22 +69,91 @@ def measure(upright: Pixels) -> tuple[Measures, Pixels]:
     small = halve_to(upright, CANONICAL_EDGE_PX)
     luma = fit(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), CANONICAL_EDGE_PX)
     thumbnail = fit(halve_to(small, THUMBNAIL_EDGE_PX), THUMBNAIL_EDGE_PX)
-    histogram = cv2.calcHist([luma], [0], None, [256], [0, 256]).ravel() / luma.size
-    cumulated = np.cumsum(histogram)
-    used = histogram[histogram > 0]
     mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(luma))
-    saturation = cv2.cvtColor(thumbnail, cv2.COLOR_RGB2HSV)[..., 1]
+    hashes = build_luma_hashes(luma)
     measures = Measures(
         brightness_mean=mean,
-        brightness_p5=float(np.searchsorted(cumulated, 0.05)),
-        brightness_p95=float(np.searchsorted(cumulated, 0.95)),
         contrast_std=deviation,
-        entropy_bits=max(0.0, float(-(used * np.log2(used)).sum())),
-        saturation_mean=cv2.mean(saturation)[0] / 255,
-        blur_variance=float(cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))[1][0, 0]) ** 2,
-        perceptual_hash=hash_luma(luma),
+        entropy_bits=_measure_entropy(luma),
+        saturation_mean=cv2.mean(cv2.cvtColor(thumbnail, cv2.COLOR_RGB2HSV))[1] / 255,
+        edge_sharpness=measure_edge_sharpness(luma),
+        detail_brightness=measure_detail_brightness(luma),
+        burnt_share=measure_burnt_share(thumbnail),
+        perceptual_hash=hashes and hashes.perceptual_hash,
+        detail_hash=hashes and hashes.detail_hash,
+        strength_hash=hashes and hashes.strength_hash,
     )
     return measures, thumbnail
+
+
+def _measure_entropy(luma: Luma) -> float:
+    shares = cv2.calcHist([luma], [0], None, [256], [0, 256]).ravel() / luma.size
+    used = shares[shares > 0]
+    return max(0.0, float(-(used * np.log2(used)).sum()))
+
+
+def measure_edge_sharpness(luma: Luma) -> float:
+    """Return how steep edges are: the root mean square step over one pixel by that over four.
+
+    It is 1 for an ideal edge and 0.25 for ramps of more than four pixels, whatever the contrast, the exposure and the
+    share of the picture that is smooth. The lesser of across and down counts, for motion blurs one direction only. Two
+    grey levels stand for the step of what has none, so that the noise on a blank wall is not sharpness.
+
+    Args:
+        luma: At canonical scale. Where an edge has less than five pixels there is nothing to tell: 0.
+    """
+    if min(luma.shape) < 5:
+        return 0.0
+    across = _compare_steps(luma[:, 1:], luma[:, :-1], luma[:, 4:], luma[:, :-4])
+    down = _compare_steps(luma[1:], luma[:-1], luma[4:], luma[:-4])
+    return min(across, down)
+
+
+def _compare_steps(after: Luma, before: Luma, far_after: Luma, far_before: Luma) -> float:
+    near = cv2.norm(after, before, cv2.NORM_L2SQR)
+    far = cv2.norm(far_after, far_before, cv2.NORM_L2SQR) + _LEAST_STEP**2 * after.size
+    return math.sqrt(near / far)
+
+
+def measure_detail_brightness(luma: Luma) -> float:
+    """Return how bright the bright side of the picture's own details is, 0 to 255.
+
+    It is the 90th percentile of luma over the twentieth of the pixels that differ most from their right or lower
+    neighbour. A lamp in the night or a white wall behind is no detail; one lit subject in the dark is.
+
+    Args:
+        luma: At canonical scale; every second pixel is looked at.
+    """
+    if min(luma.shape) < 4:
+        return float(cv2.mean(luma)[0])
+    every_second = np.ascontiguousarray(luma[::2, ::2])
+    here = np.ascontiguousarray(every_second[:-1, :-1])
+    step = cv2.max(cv2.absdiff(every_second[:-1, 1:], here), cv2.absdiff(every_second[1:, :-1], here))
+    _, details = cv2.threshold(step, max(_find_quantile(step, 0.95), 1) - 1, 255, cv2.THRESH_BINARY)
+    return float(_find_quantile(here, 0.9, details))
+
+
+def _find_quantile(plane: Luma, share: float, mask: Luma | None = None) -> int:
+    counts = cv2.calcHist([plane], [0], mask, [256], [0, 256]).ravel().cumsum()
+    return int(np.searchsorted(counts, share * counts[-1]))
+
+
+def measure_burnt_share(pixels: Pixels) -> float:
+    """Return the share of the pixels that overexposure has burnt out in a channel, 0 to 1.
+
+    Even white areas count neither as burnt nor as anything else: paper and snow are white, whereas what is burnt is
+    mixed with detail and with colour.
+
+    Args:
+        pixels: The thumbnail.
+    """
+    _, is_white = cv2.threshold(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), _BURNT - 1, 255, cv2.THRESH_BINARY)
+    white_area = cv2.dilate(cv2.erode(is_white, _AREA), _AREA)
+    red, green, blue = cv2.split(pixels)
+    _, is_burnt = cv2.threshold(cv2.max(cv2.max(red, green), blue), _BURNT - 1, 255, cv2.THRESH_BINARY)
+    others = is_white.size - cv2.countNonZero(white_area)
+    # A picture that is all white has next to no other pixels, of which a few must not decide.
+    return float(cv2.countNonZero(cv2.subtract(is_burnt, white_area)) / (others + 0.002 * is_white.size))
 
 
 def fit(pixels: Pixels, edge_px: int) -> Pixels:

@@ -64,18 +64,18 @@ class Limits:
     Attributes:
         min_edge_px: The shorter edge must not be below; `too_small`.
         max_aspect_ratio: The longer edge over the shorter must not be above; `too_narrow`.
-        min_brightness: Of the bright parts, 0 to 255; `dark`.
-        max_brightness: Of the dark parts, 0 to 255; `bright`.
+        min_brightness: Of details (`detail_brightness`), 0 to 255; `dark`.
+        max_burnt: Share of burnt-out pixels, 0 to 1; `bright`.
         min_contrast: Of luma, 0 to 127.5; `low_contrast`.
         min_entropy: Of luma, 0 to 8 bits; `low_entropy`.
         min_saturation: Mean, 0 to 1; `colourless`.
-        min_sharpness: See `lakehouse.measures`; `blurred`.
+        min_sharpness: Of edges, 0 to 1; `blurred`.
     """
 
     min_edge_px: Annotated[float, Ge(0)] = 0
     max_aspect_ratio: Annotated[float, Ge(1)] = inf
     min_brightness: Annotated[float, Interval(ge=0, le=255)] = 0
-    max_brightness: Annotated[float, Interval(ge=0, le=255)] = 255
+    max_burnt: Annotated[float, Interval(ge=0, le=1)] = 1
     min_contrast: Annotated[float, Ge(0)] = 0
     min_entropy: Annotated[float, Interval(ge=0, le=8)] = 0
     min_saturation: Annotated[float, Interval(ge=0, le=1)] = 0
@@ -87,10 +87,10 @@ class SuspectLimits(Limits):
     """Soft limits: what does not keep them is suspect, and waits for somebody to look at it."""
 
     max_aspect_ratio: Annotated[float, Ge(1)] = 5
-    min_brightness: Annotated[float, Interval(ge=0, le=255)] = 30
-    max_brightness: Annotated[float, Interval(ge=0, le=255)] = 245
+    min_brightness: Annotated[float, Interval(ge=0, le=255)] = 80
+    max_burnt: Annotated[float, Interval(ge=0, le=1)] = 0.25
     min_entropy: Annotated[float, Interval(ge=0, le=8)] = 1
-    min_sharpness: Annotated[float, Ge(0)] = 30
+    min_sharpness: Annotated[float, Ge(0)] = 0.28
 
 
 @dataclass(frozen=True)
@@ -150,11 +150,11 @@ def _find_fault(facts: Mapping[str, Any], limits: Limits) -> str | None:
     faults = {
         "too_small": shorter < limits.min_edge_px,
         "too_narrow": longer > limits.max_aspect_ratio * shorter,
-        "dark": facts["brightness_mean"] < limits.min_brightness,
-        "bright": facts["brightness_mean"] > limits.max_brightness,
+        "dark": facts["detail_brightness"] < limits.min_brightness,
+        "bright": facts["burnt_share"] > limits.max_burnt,
         "low_contrast": facts["contrast_std"] < limits.min_contrast,
         "low_entropy": facts["entropy_bits"] < limits.min_entropy,
         "colourless": facts["saturation_mean"] < limits.min_saturation,
-        "blurred": facts["blur_variance"] < limits.min_sharpness,
+        "blurred": facts["edge_sharpness"] < limits.min_sharpness,
     }
     return next((reason for reason, is_fault in faults.items() if is_fault), None)

@@ -68,12 +68,12 @@ CLEANSED_IMAGES = pa.schema(
         _column("failure", pa.string(), "why it could not be read, one of a closed set", nullable=True),
         _column("decoder_warning", pa.string(), "what the decoder remarked", nullable=True),
         _column("brightness_mean", pa.float64(), "mean luma, 0 to 255", nullable=True),
-        _column("brightness_p5", pa.float64(), "luma that 5 % of the pixels do not exceed, 0 to 255", nullable=True),
-        _column("brightness_p95", pa.float64(), "luma that 95 % of the pixels do not exceed, 0 to 255", nullable=True),
         _column("contrast_std", pa.float64(), "standard deviation of luma, 0 to 127.5", nullable=True),
         _column("entropy_bits", pa.float64(), "Shannon entropy of luma, 0 to 8 bits", nullable=True),
         _column("saturation_mean", pa.float64(), "mean saturation in HSV, 0 to 1", nullable=True),
-        _column("blur_variance", pa.float64(), "variance of the Laplacian at canonical scale", nullable=True),
+        _column("edge_sharpness", pa.float64(), "how steep edges are, 0 to about 1; low is blurred", nullable=True),
+        _column("detail_brightness", pa.float64(), "how bright details are, 0 to 255; low is dark", nullable=True),
+        _column("burnt_share", pa.float64(), "share of burnt-out pixels, 0 to 1; high is overexposed", nullable=True),
         _column("perceptual_hash", pa.int64(), "signs of the 64 lowest frequencies; null if too plain", nullable=True),
         _column("detail_hash", pa.int64(), "signs of the next 64 frequencies", nullable=True),
         _column("strength_hash", pa.int64(), "which of the 64 lowest frequencies are the stronger half", nullable=True),
@@ -81,7 +81,9 @@ CLEANSED_IMAGES = pa.schema(
         _column("standard_width_px", pa.int32(), "width of the standard image", nullable=True),
         _column("standard_height_px", pa.int32(), "height of the standard image", nullable=True),
         _column("thumbnail_key", pa.string(), "key of the thumbnail in staging/", nullable=True),
-        _column("decoding_fingerprint", pa.string(), "hash of what the measures and pictures were made from"),
+        _column(
+            "decoding_fingerprint", pa.string(), "hash of what measures and pictures were made from", nullable=True
+        ),
         _FINGERPRINT,
     ]
 )
@@ -218,7 +220,7 @@ IMAGE_CATALOG = pa.schema(
         _column("width_px", pa.int32(), "width of the original, upright", nullable=True),
         _column("height_px", pa.int32(), "height of the original, upright", nullable=True),
         _column("brightness_mean", pa.float64(), "mean luma, 0 to 255", nullable=True),
-        _column("blur_variance", pa.float64(), "variance of the Laplacian at canonical scale", nullable=True),
+        _column("edge_sharpness", pa.float64(), "how steep edges are, 0 to about 1; low is blurred", nullable=True),
         _column("leader_image_id", pa.string(), "leader of its near-duplicate group", nullable=True),
         _column("task_id", pa.int64(), "Label Studio task, if it was put before people", nullable=True),
         _column("phase", pa.string(), "queued, annotating, complete or conflict", nullable=True),
