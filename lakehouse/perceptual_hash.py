@@ -86,8 +86,11 @@ def _measure_frequencies(luma: npt.NDArray[np.uint8]) -> Floats:
 
 
 def _halve(luma: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return the plane, halved until its longest edge is less than 256 px, which all the frequencies fit in."""
-    while max(luma.shape) >= _HALVED_FROM_PX:
+    """Return the plane, halved until its longest edge is less than 256 px, which all the frequencies fit in.
+
+    A strip that is one pixel thin stays as it is.
+    """
+    while max(luma.shape) >= _HALVED_FROM_PX and min(luma.shape) > 1:
         height, width = luma.shape[0] // 2, luma.shape[1] // 2
         luma = cv2.resize(luma[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
     return luma
