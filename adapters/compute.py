@@ -5,11 +5,12 @@ What is given to a `Compute` are module-level functions, or `functools.partial` 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from threading import Semaphore
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
 Data = TypeVar("Data")
@@ -74,7 +75,7 @@ class ThreadCompute:
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield `function(item)` of each item. At most `4 * workers` items are in flight."""
-        return _Stream(function, self.workers, most_items=4 * self.workers).run(items)
+        return _take_results(self.begin_map(items, function=function))
 
     def pipe(
         self,
@@ -86,48 +87,74 @@ class ThreadCompute:
         size_bytes: Callable[[Item], int],
     ) -> Iterator[Kept]:
         """Yield `write(item, work(read(item)))` of each item, on `ITEMS_PER_WORKER` threads a worker."""
+        return _take_results(self.begin_pipe(items, read=read, work=work, write=write, size_bytes=size_bytes))
+
+    def close(self) -> None:
+        """Do nothing: threads end with their batch."""
+
+    def begin_map(self, items: Iterable[Item], *, function: Callable[[Item], Result]) -> Generator[Future[Result]]:
+        """Yield what `map` gives, as futures, so that errors can be looked at without being raised."""
+        return _begin_each(function, items, threads=self.workers, most_items=4 * self.workers)
+
+    def begin_pipe(
+        self,
+        items: Iterable[Item],
+        *,
+        read: Callable[[Item], Data],
+        work: Callable[[Data], Result],
+        write: Callable[[Item, Result], Kept],
+        size_bytes: Callable[[Item], int],
+    ) -> Generator[Future[Kept]]:
+        """Yield what `pipe` gives, as futures, so that errors can be looked at without being raised."""
         at_work = Semaphore(self.workers)
 
         def handle(item: Item) -> Kept:
             data = read(item)
             with at_work:
                 result = work(data)
-            del data
+            del data  # writing needs it no more
             return write(item, result)
 
         threads = ITEMS_PER_WORKER * self.workers
         most_bytes = HELD_BYTES_PER_WORKER * self.workers
-        return _Stream(handle, threads, most_items=threads, size_bytes=size_bytes, most_bytes=most_bytes).run(items)
+        return _begin_each(
+            handle, items, threads=threads, most_items=threads, size_bytes=size_bytes, most_bytes=most_bytes
+        )
 
-    def close(self) -> None:
-        """Do nothing: threads end with the batch."""
+
+def _take_results(futures: Generator[Future[Result]]) -> Iterator[Result]:
+    with closing(futures):
+        for future in futures:
+            yield future.result()
 
 
-@dataclass(frozen=True)
-class _Stream(Generic[Item, Result]):
-    """A function over items on a pool of threads, with few items in flight."""
+def _begin_each(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    threads: int,
+    most_items: int,
+    size_bytes: Callable[[Item], int] = lambda _: 0,
+    most_bytes: int = 0,
+) -> Generator[Future[Result]]:
+    """Call a function with each item on a pool of threads, and yield the futures in the order of the items.
 
-    function: Callable[[Item], Result]
-    threads: int
-    most_items: int
-    size_bytes: Callable[[Item], int] = lambda _: 0
-    most_bytes: int = 0
-
-    def run(self, items: Iterable[Item]) -> Iterator[Result]:
-        in_flight: deque[tuple[Future[Result], int]] = deque()
-        held_bytes = 0
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="compute") as pool:
-            try:
-                for item in items:
-                    size = self.size_bytes(item)
-                    while in_flight and (len(in_flight) >= self.most_items or held_bytes + size > self.most_bytes):
-                        future, done_bytes = in_flight.popleft()
-                        held_bytes -= done_bytes
-                        yield future.result()
-                    in_flight.append((pool.submit(self.function, item), size))
-                    held_bytes += size
-                while in_flight:
-                    yield in_flight.popleft()[0].result()
-            finally:
-                for future, _ in in_flight:
-                    future.cancel()
+    What is in flight is bounded in items and in bytes. On the way out, what has not begun is cancelled.
+    """
+    in_flight: deque[tuple[Future[Result], int]] = deque()
+    held_bytes = 0
+    with ThreadPoolExecutor(threads, thread_name_prefix="compute") as pool:
+        try:
+            for item in items:
+                size = size_bytes(item)
+                while in_flight and (len(in_flight) >= most_items or held_bytes + size > most_bytes):
+                    future, taken_bytes = in_flight.popleft()
+                    yield future
+                    held_bytes -= taken_bytes
+                in_flight.append((pool.submit(function, item), size))
+                held_bytes += size
+            while in_flight:
+                yield in_flight.popleft()[0]
+        finally:
+            for future, _ in in_flight:
+                future.cancel()

@@ -5,9 +5,9 @@ all work with a `Lake`; what none of them touches is never imported or opened.
 """
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from adapters.compute import Compute, ThreadCompute
 from adapters.objects import Objects
@@ -31,7 +31,8 @@ LABEL_STUDIO_COMMAND = CHECKOUT / ".venv-label-studio" / "bin" / "label-studio"
 class Lake:
     """One lake: its objects, tables, index, Label Studio, models and compute.
 
-    Use it as a context manager where it may have to start a Label Studio server: what it started it stops at the end.
+    Use it as a context manager where it may have to start a Label Studio server or Ray: what it started it stops at the
+    end. Pickled it is its settings alone, secrets included; another process opens it anew, once.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -46,9 +47,15 @@ class Lake:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Callable[..., "Lake"], tuple[tuple[tuple[str, Any], ...]]]:
+        return _reopen, (tuple(self.settings),)
+
     def close(self) -> None:
-        """Stop the server that this lake started, if it started one, and forget the connection to it."""
+        """Stop the servers that this lake started, if it started any, and forget the connections to them."""
         self.__dict__.pop("label_studio", None)
+        compute: Compute | None = self.__dict__.pop("compute", None)
+        if compute is not None:
+            compute.close()
         if self._label_studio_server is not None:
             self._label_studio_server.stop()
             self._label_studio_server = None
@@ -87,7 +94,11 @@ class Lake:
     @cached_property
     def compute(self) -> Compute:
         """Where batches are worked on."""
-        return ThreadCompute(self.settings.workers)
+        if self.settings.compute == "threads":
+            return ThreadCompute(self.settings.workers)
+        from adapters.ray_compute import RayCompute
+
+        return RayCompute(self.settings.workers, self.settings.ray_address)
 
     @cached_property
     def image_model(self) -> "ImageModel":
@@ -218,3 +229,9 @@ class Lake:
                 f"Cannot make the folder {self.settings.home}: {error.strerror}. Set FARMY_HOME to a folder that you "
                 "can write."
             ) from error
+
+
+@cache
+def _reopen(settings: tuple[tuple[str, Any], ...]) -> Lake:
+    """Open a lake that came from another process: the same one for all that has come with these settings."""
+    return Lake(Settings.model_construct(**dict(settings)))

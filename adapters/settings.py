@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -107,7 +107,9 @@ class Settings(BaseSettings):
         label_studio_token: Access token for it.
         label_studio_port: Port of the Label Studio that Farmy starts.
         dagster_port: Port of Dagster's web page.
-        workers: Threads that a run works with.
+        workers: Images that a run works on at once.
+        compute: What a run works with: `threads` of its process, or processes of `ray`.
+        ray_address: A Ray that runs, `host:port` or `auto`; Farmy starts its own, on this machine, if not set.
         watch_days: How many days back the arrivals sensor looks for objects; the daily reconcile looks at all.
         classes: What images are labelled with.
         sources: Who lands images.
@@ -126,6 +128,8 @@ class Settings(BaseSettings):
     label_studio_port: Annotated[int, Field(ge=1, le=65535)] = 8080
     dagster_port: Annotated[int, Field(ge=1, le=65535)] = 3000
     workers: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=lambda: os.cpu_count() or 1)
+    compute: Literal["threads", "ray"] = "threads"
+    ray_address: str | None = None
     watch_days: Annotated[int, Field(ge=1, le=366)] = 3
     classes: Annotated[tuple[LabelClass, ...], Field(min_length=1)]
     sources: tuple[SourceSettings, ...] = (SourceSettings(name="submit"),)

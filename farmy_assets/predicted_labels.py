@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from adapters.lake import Lake
 from farmy_assets.day_runs import DayStage, Wanted
+from farmy_assets.image_features import read_features
 from lakehouse.fingerprints import with_fingerprints
 from lakehouse.predicted_labels import build_predicted_rows
 from lakehouse.quality import REJECTED
@@ -35,7 +36,7 @@ def select_images(lake: Lake, day: date) -> Wanted:
 
 def predict(lake: Lake, stale: pa.Table) -> pa.Table:
     """Run the models on each image."""
-    features = list(lake.compute.map(lake.features.read, stale.column("standard_key").to_pylist()))
+    features = read_features(lake, stale.column("standard_key").to_pylist())
     return build_predicted_rows(
         stale,
         np.concatenate([feature.logits for feature in features]),

@@ -8,6 +8,8 @@ unchanged, once per image.
 
 import hashlib
 from datetime import date
+from functools import partial
+from operator import attrgetter
 
 import pyarrow as pa
 
@@ -38,21 +40,39 @@ def select_arrivals(lake: Lake, day: date) -> Wanted:
     known = set(standing.column("arrival_id").to_pylist())
     noted = (decode_note(lake.objects.read(key)) for key in notes)
     new = [arrival for arrival in noted if arrival.arrival_id not in known]
-    taken_in = lake.compute.map(lambda arrival: _take_in(lake, arrival), new)
+    taken_in = lake.compute.pipe(
+        new,
+        read=partial(_read_arrival, lake),
+        work=_identify,
+        write=partial(_keep_original, lake),
+        size_bytes=attrgetter("size_bytes"),
+    )
     arrivals = pa.concat_tables([standing, build_raw_rows([row for row in taken_in if row is not None])])
     judged = judge_firsts(arrivals, _find_firsts_of_other_days(lake, arrivals, day))
     fingerprinted = with_fingerprints(judged, [*FACTS.names, "is_first", "first_arrival_id"], CODE_VERSION)
     return Wanted(fingerprinted, notes)
 
 
-def _take_in(lake: Lake, arrival: Arrival) -> tuple[Arrival, str, str | None] | None:
-    """Keep an object's bytes in raw/ and return what it is; None if it was deleted before it could be read."""
+def _read_arrival(lake: Lake, arrival: Arrival) -> tuple[bytes, bytes | None] | None:
+    """Return an object's bytes and those of its sidecar; None if it was deleted before it could be read."""
     try:
         data = lake.objects.read(arrival.object_key)
-        sidecar = lake.objects.read(arrival.sidecar_key) if arrival.sidecar_key else None
+        return data, lake.objects.read(arrival.sidecar_key) if arrival.sidecar_key else None
     except NotFoundError:
         return None
-    image_id = hashlib.sha256(data).hexdigest()
+
+
+def _identify(found: tuple[bytes, bytes | None] | None) -> tuple[str, bytes, bytes | None] | None:
+    return None if found is None else (hashlib.sha256(found[0]).hexdigest(), *found)
+
+
+def _keep_original(
+    lake: Lake, arrival: Arrival, image: tuple[str, bytes, bytes | None] | None
+) -> tuple[Arrival, str, str | None] | None:
+    """Keep an object's bytes in raw/ and return what it is."""
+    if image is None:
+        return None
+    image_id, data, sidecar = image
     lake.objects.create(build_original_key(image_id), data)
     return arrival, image_id, None if sidecar is None else sidecar.decode(errors="replace")
 

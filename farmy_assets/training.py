@@ -6,6 +6,7 @@ import numpy as np
 
 from adapters.lake import Lake
 from adapters.models import ImageModel
+from farmy_assets.image_features import read_features
 from lakehouse.training import CODE_VERSION, TrainingSet, describe_shortage, select_training_set, train
 
 BACKBONE = f"{ImageModel.name} {ImageModel.version}"
@@ -47,7 +48,7 @@ def _select(lake: Lake) -> TrainingSet:
 
 
 def _train(lake: Lake, training_set: TrainingSet, run_id: str) -> dict[str, Any]:
-    embeddings = [features.embeddings for features in lake.compute.map(lake.features.read, training_set.standard_keys)]
+    embeddings = [features.embeddings for features in read_features(lake, training_set.standard_keys)]
     read = lake.tables.read_day("label_model", None)
     trained = train(
         training_set,
