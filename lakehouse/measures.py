@@ -120,7 +120,8 @@ def measure_detail_brightness(sampled: Luma) -> float:
     """Return how bright the bright side of the picture's own details is, 0 to 255.
 
     It is the 90th percentile of luma over the twentieth of the pixels that differ most from their right or lower
-    neighbour. A lamp in the night or a white wall behind is no detail; one lit subject in the dark is.
+    neighbour. A lamp in the night or a white wall behind is no detail; one lit subject in the dark is. A picture of one
+    colour is as bright as that.
 
     Args:
         sampled: Every second pixel, across and down, of luma at canonical scale.
@@ -129,6 +130,8 @@ def measure_detail_brightness(sampled: Luma) -> float:
         return float(cv2.mean(sampled)[0])
     here = np.ascontiguousarray(sampled[:-1, :-1])
     step = cv2.max(cv2.absdiff(sampled[:-1, 1:], here), cv2.absdiff(sampled[1:, :-1], here))
+    if not cv2.countNonZero(step):
+        return float(here[0, 0])
     _, details = cv2.threshold(step, max(_find_quantile(step, 0.95), 1) - 1, 255, cv2.THRESH_BINARY)
     return float(_find_quantile(here, 0.9, details))
 
