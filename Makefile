@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 LABEL_STUDIO_VENV := .venv-label-studio
+PEERS_VENV := .venv-peers
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
@@ -39,13 +40,13 @@ format: $(VENV)/.dev ## rewrite the code in the house format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev $(LABEL_STUDIO_VENV)/.installed ## the benchmarks
+bench: $(VENV)/.dev $(LABEL_STUDIO_VENV)/.installed $(PEERS_VENV)/.installed ## the benchmarks, side by side with other programs
 	@$(BIN)/python -m benchmarks
 
 setup: $(VENV)/.dev $(LABEL_STUDIO_VENV)/.installed ## both environments, nothing run
 
 clean: ## remove the environments and all local state
-	rm -rf $(VENV) $(LABEL_STUDIO_VENV) .farmy .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LABEL_STUDIO_VENV) $(PEERS_VENV) .farmy .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 lock: $(UV) ## write the lock files anew
 	@$(UV) pip compile -q --universal --no-emit-index-url --generate-hashes --custom-compile-command 'make lock' \
@@ -54,6 +55,8 @@ lock: $(UV) ## write the lock files anew
 		pyproject.toml requirements/build.in --group dev -c requirements/runtime.lock -o requirements/dev.lock
 	@$(UV) pip compile -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --custom-compile-command 'make lock' \
 		requirements/label-studio.in -o requirements/label-studio.lock
+	@$(UV) pip compile -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --custom-compile-command 'make lock' \
+		requirements/peers.in -o requirements/peers.lock
 
 $(UV):
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 13); sys.exit(None if ok else \
@@ -75,4 +78,10 @@ $(LABEL_STUDIO_VENV)/.installed: requirements/label-studio.lock | $(UV)
 	@echo 'Installing Label Studio into $(LABEL_STUDIO_VENV) ...'
 	@$(PYTHON) -m venv --without-pip $(LABEL_STUDIO_VENV)
 	@VIRTUAL_ENV=$(LABEL_STUDIO_VENV) $(UV) pip install -q --require-hashes -r requirements/label-studio.lock
+	@touch $@
+
+$(PEERS_VENV)/.installed: requirements/peers.lock | $(UV)
+	@echo 'Installing what the benchmarks compare with into $(PEERS_VENV) ...'
+	@$(PYTHON) -m venv --without-pip $(PEERS_VENV)
+	@VIRTUAL_ENV=$(PEERS_VENV) $(UV) pip install -q --require-hashes -r requirements/peers.lock
 	@touch $@
