@@ -1,11 +1,12 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from adapters.settings import CHECKOUT, find_config, load_settings
 from lakehouse.errors import SettingsError
-from lakehouse.quality import CleansingSettings
+from lakehouse.quality import CleansingRecipe, QualitySettings, RejectedLimits, SuspectLimits
 
 CLASSES = """
 [[classes]]
@@ -31,28 +32,42 @@ def test_what_is_not_set_has_a_default(place: Path) -> None:
     write(CLASSES)
     settings = load_settings()
     assert settings.home == place / ".farmy"
-    assert settings.cleansing == CleansingSettings()
+    assert settings.cleansing == CleansingRecipe()
+    assert settings.quality == QualitySettings()
     assert settings.objects is None
     assert settings.workers >= 1
     assert settings.class_names == {"cow": "Cow"}
 
 
 def test_the_file_says_what_the_project_decides() -> None:
-    write('watch_days = 9\n[cleansing]\nmin_edge_px = 10\n[annotation]\nannotators = ["ann", "bob"]' + CLASSES)
+    write('watch_days = 9\n[cleansing]\ngeohash_length = 4\n[annotation]\nannotators = ["ann", "bob"]' + CLASSES)
     settings = load_settings()
     assert settings.watch_days == 9
-    assert settings.cleansing == CleansingSettings(min_edge_px=10)
+    assert settings.cleansing == CleansingRecipe(geohash_length=4)
     assert settings.annotation.annotators == ("ann", "bob")
 
 
 def test_the_environment_is_stronger_than_the_file_and_an_argument_than_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    write("watch_days = 9\n[cleansing]\nmin_edge_px = 10\nstandard_quality = 70" + CLASSES)
+    write("watch_days = 9\n[cleansing]\nstandard_edge_px = 1024\nstandard_quality = 70" + CLASSES)
     monkeypatch.setenv("FARMY_WATCH_DAYS", "5")
-    monkeypatch.setenv("FARMY_CLEANSING__MIN_EDGE_PX", "20")
+    monkeypatch.setenv("FARMY_CLEANSING__STANDARD_EDGE_PX", "512")
     settings = load_settings()
     assert settings.watch_days == 5
-    assert settings.cleansing == CleansingSettings(min_edge_px=20, standard_quality=70)
+    assert settings.cleansing == CleansingRecipe(standard_edge_px=512, standard_quality=70)
     assert load_settings(watch_days=3).watch_days == 3
+
+
+def test_a_limit_that_is_not_set_keeps_its_default_beside_one_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("[quality.suspect]\nmin_sharpness = 0.4\n[quality.rejected]\nmin_edge_px = 10" + CLASSES)
+    expected = QualitySettings(SuspectLimits(min_sharpness=0.4), RejectedLimits(min_edge_px=10))
+    assert load_settings().quality == expected
+    monkeypatch.setenv("FARMY_QUALITY__REJECTED__MIN_EDGE_PX", "20")
+    assert load_settings().quality == replace(expected, rejected=RejectedLimits(min_edge_px=20))
+
+
+def test_soft_limits_alone_are_set_without_touching_the_hard_ones() -> None:
+    write("[quality.suspect]\nmin_contrast = 5" + CLASSES)
+    assert load_settings().quality.rejected == RejectedLimits()
 
 
 def test_the_home_is_beside_the_file_or_where_the_environment_says(
@@ -86,12 +101,20 @@ def test_a_token_is_not_part_of_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
 BAD = {
     "no classes": ("", "classes"),
     "an unknown key": ("colour = 1" + CLASSES, "colour"),
-    "an unknown section": (CLASSES + "[cleaning]\nmin_edge_px = 1", "cleaning"),
+    "an unknown section": (CLASSES + "[cleaning]\nmax_pixels = 1", "cleaning"),
     "an unknown key in a class": (CLASSES + 'colour = "#ffffff"', "'colour'.*color"),
-    "an unknown key in cleansing": (CLASSES + "[cleansing]\nmin_edge = 3", "'min_edge'.*min_edge_px"),
+    "an unknown key in cleansing": (CLASSES + "[cleansing]\nmin_edge_px = 3", "'min_edge_px'.*standard_edge_px"),
+    "an unknown key in quality": (CLASSES + "[quality]\nmin_edge_px = 3", "quality.*'min_edge_px'.*rejected.*suspect"),
+    "an unknown limit": (CLASSES + "[quality.suspect]\nmin_edge = 3", "quality.*'min_edge'.*min_edge_px"),
     "an unknown key in consensus": (CLASSES + "[consensus]\nvotes = 3", "consensus.*'votes'"),
     "an unknown key in a source": (CLASSES + '[[sources]]\nname = "web"\nurl = ""', "sources.*url"),
-    "text for a number": (CLASSES + '[cleansing]\nmin_edge_px = "many"', "cleansing.*integer"),
+    "text for a number": (CLASSES + '[cleansing]\nmax_pixels = "many"', "cleansing.max_pixels.*integer"),
+    "a standard image that is a thumbnail": (CLASSES + "[cleansing]\nstandard_edge_px = 255", "standard_edge_px.*256"),
+    "a quality above all": (CLASSES + "[cleansing]\nstandard_quality = 101", "standard_quality.*100"),
+    "a geohash that tells the house": (CLASSES + "[cleansing]\ngeohash_length = 6", "geohash_length.*5"),
+    "no time": (CLASSES + "[cleansing]\nmax_seconds = 0", "max_seconds.*0.1"),
+    "a limit out of range": (CLASSES + "[quality.rejected]\nmin_entropy = 9", "quality.rejected.min_entropy.*8"),
+    "limits that are a number": (CLASSES + "[quality]\nsuspect = 3", "quality.suspect"),
     "no worker": ("workers = 0" + CLASSES, "workers.*1"),
     "a port out of range": ("dagster_port = 70000" + CLASSES, "dagster_port.*65535"),
     "a distance that the search cannot do": (CLASSES + "[near_duplicates]\nmax_distance = 9", "max_distance.*8"),
