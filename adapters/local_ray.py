@@ -83,7 +83,7 @@ def start_local_ray(workers: int) -> LocalRay:
     Raises:
         ServerStartError: If it does not come up; with what it said last.
     """
-    # Ray's sockets lie in this folder, and their paths may not be long. Only its owner can look inside.
+    # Ray's sockets will lie in this folder, and their paths may not be long.
     folder = Path(tempfile.mkdtemp(prefix="farmy-ray-", dir="/tmp"))
     with tempfile.TemporaryFile("w+") as log:
         with environment(build_environment()):
@@ -104,7 +104,7 @@ def start_local_ray(workers: int) -> LocalRay:
         log.seek(0)
         said = log.read().strip().splitlines() or ["it said nothing"]
     raise ServerStartError(
-        f"Cannot start Ray on this machine: {said[-1]}. Set FARMY_COMPUTE=threads to work without, or "
+        f"Cannot start Ray on this machine: {said[-1].rstrip('.')}. Set FARMY_COMPUTE=threads to work without, or "
         "FARMY_RAY_ADDRESS to a Ray that runs."
     )
 
@@ -139,7 +139,8 @@ def _serve(workers: int, folder: Path) -> None:
             include_dashboard=False,
             configure_logging=False,
             log_to_driver=False,
-            _temp_dir=str(folder),
+            # Ray opens its own folder to everybody, but nobody passes through ours.
+            _temp_dir=str(folder / "ray"),
         )
         sys.stdout.write(f"{ray.get_runtime_context().gcs_address}\n")
         sys.stdout.flush()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from adapters.compute import Data, Item, Kept, Result, ThreadCompute
@@ -100,6 +101,7 @@ class RayCompute:
     def _connect(self) -> "RemoteFunction[Any, Any]":
         """Return the task that works on a chunk, connected to a Ray, which is started if need be."""
         if self._task is None:
+            _check_installed()
             if self._address is None:
                 self._local = self._local or start_local_ray(self._workers)
                 self._is_connected = _connect(self._local.address, build_environment())
@@ -111,20 +113,23 @@ class RayCompute:
         return self._task
 
 
+def _check_installed() -> None:
+    if find_spec("ray") is None:
+        raise SettingsError(
+            "FARMY_COMPUTE is ray, but Ray is not installed: run pip install 'farmy-lakehouse[ray]', or set "
+            "FARMY_COMPUTE=threads."
+        )
+
+
 def _connect(address: str, variables: dict[str, str]) -> bool:
     """Connect this process to a Ray, silently; tell whether it was not connected before.
 
     Raises:
-        SettingsError: If Ray is not installed, or not there.
+        SettingsError: If Ray is not there.
     """
     with environment(variables):
-        try:
-            import ray
-        except ModuleNotFoundError as error:
-            raise SettingsError(
-                "FARMY_COMPUTE is ray, but Ray is not installed: run pip install 'farmy-lakehouse[ray]', or set "
-                "FARMY_COMPUTE=threads."
-            ) from error
+        import ray
+
         if ray.is_initialized():
             return False
         _silence()
@@ -229,10 +234,12 @@ def _take_results(chunk: "ObjectRef[Outcome[Result]]") -> Iterator[Result]:
 
 def _cancel(chunks: "Iterable[ObjectRef[Any]]") -> None:
     """Have chunks end at once: items that were not begun never are; wait for those that were."""
+    remaining = list(chunks)
+    if not remaining:
+        return
     import ray
 
-    remaining = list(chunks)
-    if remaining and ray.is_initialized():
+    if ray.is_initialized():
         for chunk in remaining:
             ray.cancel(chunk)
         ray.wait(remaining, num_returns=len(remaining))

@@ -12,7 +12,9 @@ import pytest
 IN_CI = os.environ.get("CI") == "true"
 SHARED = {
     "test_browser.py": "demo",
+    "test_compute.py": "ray",
     "test_loop.py": "demo",
+    "test_ray.py": "ray",
     "test_kills.py": "label_studio",
     "test_label_studio.py": "label_studio",
 }

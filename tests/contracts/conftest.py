@@ -1,10 +1,12 @@
-"""A real S3 for every contract that has an implementation there."""
+"""A real S3 and a real Ray for the contracts that have an implementation there."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
 
+from adapters.ray_compute import RayCompute
+from tests.contracts.ray_cluster import WORKERS, RayCluster, start_ray_cluster
 from tests.contracts.s3_server import S3Server, start_s3_server
 
 
@@ -22,3 +24,23 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return s3_server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # One test kills the only Ray that there is.
+    items.sort(key=lambda item: item.name == "test_nothing_is_left_of_ray_when_its_starter_is_killed_at_work")
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[RayCluster]:
+    with start_ray_cluster() as cluster, pytest.MonkeyPatch.context() as environment:
+        for name, value in cluster.environment.items():
+            environment.setenv(name, value)
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def ray_compute(ray_cluster: RayCluster) -> Iterator[RayCompute]:
+    compute = RayCompute(WORKERS, ray_cluster.address)
+    yield compute
+    compute.close()
