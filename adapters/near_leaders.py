@@ -1,62 +1,95 @@
-"""The search for near-duplicate leaders among all earlier days: exact, and without an index to keep."""
+"""The search for near-duplicate leaders among all earlier days: exact, and without an index to keep.
 
+DuckDB streams the leaders' perceptual hashes from the table's own files, a column of eight bytes a row, and
+`lakehouse.hamming_search` finds those near an image. Only of these, and only from the files of their days, is read
+whose they are and whether their other hashes agree.
+"""
+
+from datetime import date
+
+import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from adapters.duckdb_engine import create_view, open_engine
 from adapters.tables import Tables
-from lakehouse.perceptual_hash import BAND_BITS, list_flips, split_bands
+from lakehouse.hamming_search import HammingSearch, Integers
+from lakehouse.near_duplicates import NearDuplicateSettings
+
+_ROWS_AT_A_TIME = 122_880 * 2
+"""Two of DuckDB's row groups: enough to make NumPy's calls cheap, little enough to stay in the processor's cache."""
 
 
-def find_near_leaders(tables: Tables, images: pa.Table, max_distance: int) -> pa.Table:
-    """Find the near-duplicate leaders of earlier days that images nearly equal; exact for distances up to 8.
-
-    Two hashes at a distance of at most `max_distance` differ by at most a third of it in one of their three bands, so
-    joining on every band value with that many flips misses none.
+def find_near_leaders(tables: Tables, images: pa.Table, settings: NearDuplicateSettings) -> pa.Table:
+    """Find the near-duplicate leaders of earlier days that images nearly equal.
 
     Args:
         tables: The tables; `near_duplicates` is searched.
-        images: `image_id, ingest_date, perceptual_hash` of the images, all of one day.
-        max_distance: Bits in which two hashes may differ, 0 to 8.
+        images: `image_id, ingest_date` and the hashes of the images, all of one day.
+        settings: What is near.
 
     Returns:
         `image_id, leader_image_id, leader_ingest_date, leader_landed_at, distance`.
     """
+    hashed = images.filter(pc.is_valid(images.column("perceptual_hash")))
+    if hashed.num_rows == 0:
+        return _FOUND.empty_table()
+    day = hashed.column("ingest_date")[0].as_py()
+    probes = np.unique(hashed.column("perceptual_hash").to_numpy())
     with open_engine() as connection:
         create_view(connection, tables, "near_duplicates", "near_duplicates", None)
-        connection.register("images", images)
-        connection.register("probes", _build_probes(images, max_distance))
-        return connection.sql(_NEAR_LEADERS, params={"max_distance": max_distance}).to_arrow_table()
+        pairs, days = _find_near_hashes(connection, probes, settings.max_distance, day)
+        if not days:
+            return _FOUND.empty_table()
+        connection.register("images", hashed)
+        connection.register("pairs", pairs)
+        query = _LEADERS_OF_PAIRS.format(days=", ".join(f"DATE '{day}'" for day in days))
+        found = connection.sql(query, params={"max_detail_distance": settings.max_detail_distance})
+        return found.to_arrow_table().cast(_FOUND)
 
 
-_NEAR_LEADERS = """
-WITH leaders AS (
-    SELECT image_id, ingest_date, landed_at, perceptual_hash, unnest([hash_band_0, hash_band_1, hash_band_2]) AS value,
-           unnest([0, 1, 2]) AS band
-    FROM near_duplicates
-    WHERE image_id = leader_image_id AND ingest_date < (SELECT min(ingest_date) FROM images)
+_FOUND = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("leader_image_id", pa.string()),
+        ("leader_ingest_date", pa.date32()),
+        ("leader_landed_at", pa.timestamp("us", "UTC")),
+        ("distance", pa.int32()),
+    ]
 )
-SELECT DISTINCT images.image_id, leaders.image_id AS leader_image_id, leaders.ingest_date AS leader_ingest_date,
+_LEADER_HASHES = """
+SELECT perceptual_hash, ingest_date
+FROM near_duplicates
+WHERE ingest_date < $before AND perceptual_hash IS NOT NULL
+"""
+# The days stand in the text, where DuckDB leaves out the files of all others.
+_LEADERS_OF_PAIRS = """
+SELECT images.image_id, leaders.image_id AS leader_image_id, leaders.ingest_date AS leader_ingest_date,
        leaders.landed_at AS leader_landed_at,
        bit_count(xor(images.perceptual_hash, leaders.perceptual_hash))::INTEGER AS distance
-FROM images
-JOIN probes ON probes.image_id = images.image_id
-JOIN leaders ON leaders.band = probes.band AND leaders.value = probes.value
-WHERE bit_count(xor(images.perceptual_hash, leaders.perceptual_hash)) <= $max_distance
+FROM near_duplicates AS leaders
+JOIN pairs ON pairs.leader_hash = leaders.perceptual_hash
+JOIN images ON images.perceptual_hash = pairs.image_hash
+WHERE leaders.ingest_date IN ({days})
+  AND bit_count(xor(images.detail_hash, leaders.detail_hash))
+    + bit_count(xor(images.strength_hash, leaders.strength_hash)) <= $max_detail_distance
 """
-_PROBES = pa.schema([("image_id", pa.string()), ("band", pa.int32()), ("value", pa.int32())])
 
 
-def _build_probes(images: pa.Table, max_distance: int) -> pa.Table:
-    """Return `image_id, band, value` for every band value that a hash within the distance may have."""
-    image_ids = images.column("image_id").to_numpy()
-    probes = []
-    for band, values in enumerate(split_bands(images.column("perceptual_hash").combine_chunks())):
-        flips = list_flips(BAND_BITS[band], max_distance // len(BAND_BITS))
-        columns = {
-            "image_id": np.repeat(image_ids, len(flips)),
-            "band": np.full(len(image_ids) * len(flips), band, np.int32),
-            "value": (values.to_numpy()[:, None] ^ flips[None, :]).ravel(),
-        }
-        probes.append(pa.table(columns, schema=_PROBES))
-    return pa.concat_tables(probes)
+def _find_near_hashes(
+    connection: duckdb.DuckDBPyConnection, probes: Integers, max_distance: int, before: date
+) -> tuple[pa.Table, list[date]]:
+    """Return every two hashes that are near, one of an image and one of a leader, and the days of these leaders."""
+    search = HammingSearch(probes, max_distance)
+    leaders = connection.sql(_LEADER_HASHES, params={"before": before}).to_arrow_reader(_ROWS_AT_A_TIME)
+    pairs: dict[str, list[Integers]] = {"image_hash": [], "leader_hash": []}
+    days: set[date] = set()
+    for batch in leaders:
+        hashes = batch.column(0).to_numpy()
+        places, probe_places = search.find(hashes)
+        pairs["image_hash"].append(probes[probe_places])
+        pairs["leader_hash"].append(hashes[places])
+        days.update(batch.column(1).take(pa.array(places)).unique().to_pylist())
+    table = pa.table({name: pa.chunked_array(hashes, pa.int64()) for name, hashes in pairs.items()})
+    return table.group_by(table.column_names).aggregate([]), sorted(days)

@@ -18,6 +18,7 @@ from pydantic_settings import SettingsError as VariableError
 from lakehouse.consensus import ConsensusSettings
 from lakehouse.errors import SettingsError
 from lakehouse.label_head import LabelHeadSettings
+from lakehouse.near_duplicates import NearDuplicateSettings
 from lakehouse.ontology import LabelClass
 from lakehouse.quality import CleansingRecipe, QualitySettings
 from lakehouse.releases import SplitShares
@@ -31,6 +32,7 @@ _DATACLASSES: dict[str, Any] = {
     "cleansing": CleansingRecipe,
     "consensus": ConsensusSettings,
     "label_model": LabelHeadSettings,
+    "near_duplicates": NearDuplicateSettings,
     "quality": QualitySettings,
     "splits": SplitShares,
 }
@@ -83,16 +85,6 @@ class AnnotationSettings(_Section):
         if len(set(annotators)) < len(annotators):
             raise ValueError("an annotator is named twice")
         return annotators
-
-
-class NearDuplicateSettings(_Section):
-    """When two images nearly equal.
-
-    Attributes:
-        max_distance: Bits in which their perceptual hashes may differ.
-    """
-
-    max_distance: Annotated[int, Field(ge=0, le=8)] = 8
 
 
 class Settings(BaseSettings):

@@ -12,22 +12,22 @@ import pyarrow.compute as pc
 from adapters.lake import Lake
 from farmy_assets.day_runs import DayStage, Wanted
 from lakehouse.fingerprints import with_fingerprints
-from lakehouse.near_duplicates import collect_leaders, group_near_duplicates
+from lakehouse.near_duplicates import HASHES, collect_leaders, group_near_duplicates
 from lakehouse.quality import CLEAN
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 
 def select_groups(lake: Lake, day: date) -> Wanted:
     """Return each clean image of the day with its leader; the search itself tells what is stale."""
     from adapters.near_leaders import find_near_leaders
 
-    max_distance = lake.settings.near_duplicates.max_distance
-    columns = ["image_id", "ingest_date", "landed_at", "perceptual_hash", "status"]
+    settings = lake.settings.near_duplicates
+    columns = ["image_id", "ingest_date", "landed_at", *HASHES, "status"]
     cleansed = lake.tables.read("cleansed_images", day=day, columns=columns)
     clean = cleansed.filter(pc.equal(cleansed.column("status"), CLEAN)).drop_columns(["status"])
-    earlier = collect_leaders(find_near_leaders(lake.tables, clean, max_distance))
-    groups = group_near_duplicates(clean, earlier, max_distance)
+    earlier = collect_leaders(find_near_leaders(lake.tables, clean, settings))
+    groups = group_near_duplicates(clean, earlier, settings)
     return Wanted(with_fingerprints(groups, groups.column_names, CODE_VERSION))
 
 

@@ -13,10 +13,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-
-BAND_BITS = (21, 21, 22)
-"""Width of each band, from the lowest bit up."""
 
 _BITS = 64
 _FADED_SHARE = 0.2
@@ -117,24 +113,3 @@ def _list_zigzag() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
 
 def _pack(bits: npt.NDArray[np.bool_]) -> int:
     return int.from_bytes(np.packbits(bits).tobytes(), "big", signed=True)
-
-
-def split_bands(hashes: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
-    """Return the three bands of each hash (int64) as int32 arrays."""
-    values = hashes.to_numpy(zero_copy_only=False).astype(np.int64).view(np.uint64)
-    bands = []
-    shift = 0
-    for bits in BAND_BITS:
-        bands.append(pa.array(((values >> np.uint64(shift)) & np.uint64((1 << bits) - 1)).astype(np.int32)))
-        shift += bits
-    return bands[0], bands[1], bands[2]
-
-
-def list_flips(width_bits: int, max_flips: int) -> npt.NDArray[np.int32]:
-    """Return the masks that flip at most `max_flips` of a band's bits, the empty one first."""
-    masks = [
-        sum(1 << bit for bit in bits)
-        for count in range(max_flips + 1)
-        for bits in itertools.combinations(range(width_bits), count)
-    ]
-    return np.array(masks, np.int32)

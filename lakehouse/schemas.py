@@ -96,10 +96,9 @@ NEAR_DUPLICATES = pa.schema(
         _column("leader_image_id", pa.string(), "the earliest image that this one nearly equals; itself if none"),
         _column("leader_ingest_date", pa.date32(), "the day of the leader"),
         _column("distance", pa.int32(), "bits in which the two perceptual hashes differ, 0 to 64"),
-        _column("perceptual_hash", pa.int64(), "64-bit DCT hash, as a signed integer"),
-        _column("hash_band_0", pa.int32(), "bits 0 to 20 of the hash"),
-        _column("hash_band_1", pa.int32(), "bits 21 to 41 of the hash"),
-        _column("hash_band_2", pa.int32(), "bits 42 to 63 of the hash"),
+        _column("perceptual_hash", pa.int64(), "of a leader; null for the others, who are not searched", nullable=True),
+        _column("detail_hash", pa.int64(), "of a leader", nullable=True),
+        _column("strength_hash", pa.int64(), "of a leader", nullable=True),
         _FINGERPRINT,
     ]
 )
