@@ -72,24 +72,24 @@ class Limits:
         min_sharpness: Of edges, 0 to 1; `blurred`.
     """
 
-    min_edge_px: Annotated[float, Ge(0)] = 0
+    min_edge_px: Annotated[float, Ge(0)] = 0.0
     max_aspect_ratio: Annotated[float, Ge(1)] = inf
-    min_brightness: Annotated[float, Interval(ge=0, le=255)] = 0
-    max_burnt: Annotated[float, Interval(ge=0, le=1)] = 1
-    min_contrast: Annotated[float, Ge(0)] = 0
-    min_entropy: Annotated[float, Interval(ge=0, le=8)] = 0
-    min_saturation: Annotated[float, Interval(ge=0, le=1)] = 0
-    min_sharpness: Annotated[float, Ge(0)] = 0
+    min_brightness: Annotated[float, Interval(ge=0, le=255)] = 0.0
+    max_burnt: Annotated[float, Interval(ge=0, le=1)] = 1.0
+    min_contrast: Annotated[float, Ge(0)] = 0.0
+    min_entropy: Annotated[float, Interval(ge=0, le=8)] = 0.0
+    min_saturation: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    min_sharpness: Annotated[float, Ge(0)] = 0.0
 
 
 @dataclass(frozen=True)
 class SuspectLimits(Limits):
     """Soft limits: what does not keep them is suspect, and waits for somebody to look at it."""
 
-    max_aspect_ratio: Annotated[float, Ge(1)] = 5
-    min_brightness: Annotated[float, Interval(ge=0, le=255)] = 80
+    max_aspect_ratio: Annotated[float, Ge(1)] = 5.0
+    min_brightness: Annotated[float, Interval(ge=0, le=255)] = 80.0
     max_burnt: Annotated[float, Interval(ge=0, le=1)] = 0.25
-    min_entropy: Annotated[float, Interval(ge=0, le=8)] = 1
+    min_entropy: Annotated[float, Interval(ge=0, le=8)] = 1.0
     min_sharpness: Annotated[float, Ge(0)] = 0.28
 
 
@@ -97,8 +97,8 @@ class SuspectLimits(Limits):
 class RejectedLimits(Limits):
     """Hard limits: what does not keep them is rejected."""
 
-    min_edge_px: Annotated[float, Ge(0)] = 64
-    max_aspect_ratio: Annotated[float, Ge(1)] = 20
+    min_edge_px: Annotated[float, Ge(0)] = 64.0
+    max_aspect_ratio: Annotated[float, Ge(1)] = 20.0
 
 
 @dataclass(frozen=True)
