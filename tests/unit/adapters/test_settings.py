@@ -1,11 +1,12 @@
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from adapters.settings import CHECKOUT, find_config, load_settings
 from lakehouse.errors import SettingsError
+from lakehouse.fingerprints import hash_values
 from lakehouse.quality import CleansingRecipe, QualitySettings, RejectedLimits, SuspectLimits
 
 CLASSES = """
@@ -63,6 +64,11 @@ def test_a_limit_that_is_not_set_keeps_its_default_beside_one_that_is(monkeypatc
     assert load_settings().quality == expected
     monkeypatch.setenv("FARMY_QUALITY__REJECTED__MIN_EDGE_PX", "20")
     assert load_settings().quality == replace(expected, rejected=RejectedLimits(min_edge_px=20))
+
+
+def test_a_limit_that_is_set_to_its_default_leaves_every_verdict_as_it_is() -> None:
+    write("[quality.suspect]\nmax_aspect_ratio = 5\n[quality.rejected]\nmin_edge_px = 64" + CLASSES)
+    assert hash_values(asdict(load_settings().quality)) == hash_values(asdict(QualitySettings()))
 
 
 def test_soft_limits_alone_are_set_without_touching_the_hard_ones() -> None:
