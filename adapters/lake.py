@@ -48,7 +48,11 @@ class Lake:
         self.close()
 
     def __reduce__(self) -> tuple[Callable[..., "Lake"], tuple[tuple[tuple[str, Any], ...]]]:
-        return _reopen, (tuple(self.settings),)
+        settings = dict(self.settings)
+        if self.objects.folder is not None:
+            # The other process may have been started elsewhere.
+            settings["objects"] = str(self.objects.folder)
+        return _reopen, (tuple(settings.items()),)
 
     def close(self) -> None:
         """Stop the servers that this lake started, if it started any, and forget the connections to them."""

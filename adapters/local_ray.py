@@ -47,7 +47,7 @@ def build_environment() -> dict[str, str]:
 
 
 @contextmanager
-def environment(values: dict[str, str]) -> Iterator[None]:
+def changed_environment(values: dict[str, str]) -> Iterator[None]:
     """Have this process's environment say something for a while: Ray takes it from nowhere else."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
@@ -86,7 +86,7 @@ def start_local_ray(workers: int) -> LocalRay:
     # Ray's sockets will lie in this folder, and their paths may not be long.
     folder = Path(tempfile.mkdtemp(prefix="farmy-ray-", dir="/tmp"))
     with tempfile.TemporaryFile("w+") as log:
-        with environment(build_environment()):
+        with changed_environment(build_environment()):
             process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", "adapters.local_ray", str(workers), str(folder)],
                 stdin=subprocess.PIPE,

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from adapters.compute import Data, Item, Kept, Result, ThreadCompute
-from adapters.local_ray import NO_REPORTS, LocalRay, build_environment, environment, start_local_ray
+from adapters.local_ray import NO_REPORTS, LocalRay, build_environment, changed_environment, start_local_ray
 from lakehouse.errors import SettingsError, TransientError
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _connect(address: str, variables: dict[str, str]) -> bool:
     Raises:
         SettingsError: If Ray is not there.
     """
-    with environment(variables):
+    with changed_environment(variables):
         import ray
 
         if ray.is_initialized():

@@ -85,9 +85,19 @@ def send(lake: Lake) -> Lake:
 def test_a_lake_comes_out_of_a_pickle_with_its_settings(tmp_path: Path) -> None:
     lake = open_lake(tmp_path, label_studio_token=TOKEN, s3_endpoint="http://127.0.0.1:1")
     copy = send(lake)
-    assert dict(copy.settings) == dict(lake.settings)
+    assert dict(copy.settings) == dict(lake.settings) | {"objects": str(tmp_path / "lake")}
     assert send(lake) is copy
     assert send(open_lake(tmp_path / "other")) is not copy
+
+
+def test_a_lake_that_travels_finds_its_objects_from_wherever_the_other_process_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lake = open_lake(tmp_path / "home", objects="pictures")
+    lake.objects.create("raw/a", b"a")
+    monkeypatch.chdir("/")
+    assert send(lake).objects.read("raw/a") == b"a"
 
 
 def test_secrets_that_travel_are_written_nowhere(
