@@ -15,7 +15,7 @@ from farmy_assets import cleansed_images, image_catalog, near_duplicates, raw_im
 from farmy_assets.day_runs import DayOutcome, count_stale, update_day
 from lakehouse.errors import FarmyError
 from lakehouse.quality import CleansingRecipe, QualitySettings, RejectedLimits, SuspectLimits
-from tests.graph.lakes import DAY_1, DAY_2, land, make_picture, open_lake
+from tests.graph.lakes import DAY_1, land, make_picture, open_lake
 from tests.unit.lakehouse.image_files import write_exif, write_position, write_text
 
 SUSPICIOUS = QualitySettings(suspect=SuspectLimits(min_edge_px=5000))
@@ -86,22 +86,18 @@ def test_another_limit_judges_every_image_again_without_opening_one(lake: Lake) 
         (lake.settings.quality, {"clean": 3, "rejected": 1}),
     ):
         with reopen(lake, quality=quality) as changed:
-            assert count(update(changed)) == (0, 4, 0)
+            assert count_stale(changed, cleansed_images.STAGE, DAY_1) == 4
+            outcome = update(changed)
+            assert "0 computed, 4 amended, 0 dropped" in str(outcome)
+            assert {status: outcome.preview[status] for status in statuses} == statuses
             assert count_statuses(changed) == statuses
             after = read_rows(changed)
             assert [take_out(row, JUDGED) for row in after] == [take_out(row, JUDGED) for row in before]
             assert count(update(changed)) == (0, 0, 4)
     assert after == before
-
-
-def test_pictures_stand_whatever_the_verdict(lake: Lake) -> None:
-    land_some(lake)
-    update(lake)
-    with reopen(lake, quality=REFUSING) as changed:
-        update(changed)
-        keys = [row[name] for row in read_rows(changed) for name in ("standard_key", "thumbnail_key") if row[name]]
-        assert len(keys) == 6
-        assert all(changed.objects.read(key).startswith(b"\xff\xd8") for key in keys)
+    keys = [row[name] for row in after for name in ("standard_key", "thumbnail_key") if row[name]]
+    assert len(keys) == 6
+    assert all(lake.objects.read(key).startswith(b"\xff\xd8") for key in keys)
 
 
 def test_what_follows_from_a_verdict_follows_it_there_and_back(lake: Lake) -> None:
@@ -119,33 +115,13 @@ def test_what_follows_from_a_verdict_follows_it_there_and_back(lake: Lake) -> No
     }
 
 
-def test_a_changed_limit_is_work_and_judging_is_all_of_it(lake: Lake) -> None:
-    land_some(lake)
-    update(lake)
-    assert count_stale(lake, cleansed_images.STAGE, DAY_1) == 0
-    with reopen(lake, quality=SUSPICIOUS) as changed:
-        assert count_stale(changed, cleansed_images.STAGE, DAY_1) == 4
-        outcome = update(changed)
-        assert "0 computed, 4 amended, 0 dropped" in str(outcome)
-        assert outcome.preview["suspect"] == 3
-        assert count_stale(changed, cleansed_images.STAGE, DAY_1) == 0
-
-
-@pytest.mark.parametrize("recipe", [SMALLER, CleansingRecipe(geohash_length=4), CleansingRecipe(max_pixels=10_000)])
-def test_another_recipe_decodes_every_image_again(lake: Lake, recipe: CleansingRecipe) -> None:
-    land_some(lake)
-    update(lake)
-    with reopen(lake, cleansing=recipe) as changed:
-        assert count(update(changed)) == (4, 0, 0)
-        assert count(update(changed)) == (0, 0, 4)
-
-
-def test_another_size_makes_other_pictures_beside_the_old_ones(lake: Lake) -> None:
+def test_another_size_decodes_every_image_again_and_makes_other_pictures_beside_the_old_ones(lake: Lake) -> None:
     land_some(lake)
     update(lake)
     old = {row["standard_key"] for row in read_rows(lake) if row["standard_key"]}
     with reopen(lake, cleansing=SMALLER) as changed:
-        update(changed)
+        assert count(update(changed)) == (4, 0, 0)
+        assert count(update(changed)) == (0, 0, 4)
         for row in read_rows(changed):
             if row["standard_key"]:
                 assert row["standard_key"] not in old
@@ -164,22 +140,17 @@ def test_an_image_that_must_be_decoded_and_is_gone_fails_the_run_and_changes_not
     assert read_rows(lake) == before
 
 
-def test_of_a_day_only_what_is_new_is_decoded(lake: Lake) -> None:
+def test_only_what_is_new_is_decoded_whether_the_old_stand_or_are_judged_again(lake: Lake) -> None:
     land_some(lake)
     update(lake)
     delete_originals(lake)
     land(lake, "5.jpg", make_picture(5), DAY_1)
     assert count(update(lake)) == (1, 0, 4)
-
-
-def test_with_another_limit_the_old_are_judged_again_and_the_new_decoded(lake: Lake) -> None:
-    land_some(lake)
-    update(lake)
     delete_originals(lake)
-    land(lake, "5.jpg", make_picture(5), DAY_1)
+    land(lake, "6.jpg", make_picture(6), DAY_1)
     with reopen(lake, quality=SUSPICIOUS) as changed:
-        assert count(update(changed)) == (1, 4, 0)
-        assert count_statuses(changed) == {"rejected": 1, "suspect": 4}
+        assert count(update(changed)) == (1, 5, 0)
+        assert count_statuses(changed) == {"rejected": 1, "suspect": 5}
 
 
 def test_with_another_limit_and_another_recipe_everything_is_decoded(lake: Lake) -> None:
@@ -197,18 +168,6 @@ def test_an_image_that_arrives_earlier_is_judged_again_and_not_decoded(lake: Lak
     assert count(update(lake)) == (0, 1, 0)
     (row,) = read_rows(lake)
     assert row["landed_at"].hour == 8
-
-
-def test_an_image_that_is_no_longer_the_first_is_dropped(lake: Lake) -> None:
-    land(lake, "late.jpg", make_picture(1), DAY_2)
-    inbox.note_all_arrivals(lake)
-    for stage in (raw_images.STAGE, cleansed_images.STAGE):
-        update_day(lake, stage, DAY_2, run_id="test")
-    land(lake, "early.jpg", make_picture(1), DAY_1)
-    update(lake)
-    update_day(lake, raw_images.STAGE, DAY_2, run_id="test")
-    outcome = update_day(lake, cleansed_images.STAGE, DAY_2, run_id="test")
-    assert (outcome.rows, outcome.dropped, outcome.amended) == (0, 1, 0)
 
 
 def test_force_decodes_every_image_even_where_judging_would_do(lake: Lake) -> None:
@@ -238,7 +197,7 @@ def test_when_and_with_what_it_was_taken_is_in_the_table_and_where_only_if_asked
     assert (row["captured_utc_offset_min"], row["has_location"], row["geohash"]) == (-180, True, None)
 
     with reopen(lake, cleansing=CleansingRecipe(geohash_length=4)) as located:
-        update(located)
+        assert count(update(located)) == (1, 0, 0)
         assert [row["geohash"] for row in read_rows(located)] == ["u4pr"]
     update(lake)
     assert [row["geohash"] for row in read_rows(lake)] == [None]

@@ -229,7 +229,7 @@ def write_tiled_tiff(picture: Image.Image, order: str) -> bytes:
 
 def write_rle_bmp(picture: Image.Image) -> bytes:
     """Return a BMP of 256 colours with run-length encoding."""
-    palette = picture.quantize(256)
+    palette = picture.quantize(256, Image.Quantize.FASTOCTREE)
     colours = np.zeros((256, 4), np.uint8)
     table = np.array(palette.getpalette(), np.uint8).reshape(-1, 3)[:, ::-1]
     colours[: len(table), :3] = table

@@ -157,21 +157,21 @@ def test_more_pixels_than_allowed_are_not_decoded(form: str) -> None:
 
 
 def test_a_bomb_is_too_large_without_being_decoded() -> None:
-    bomb = encode(Image.new("1", (12_000, 9_000)), "PNG")
+    bomb = encode(Image.new("1", (4_000, 3_000)), "PNG")
     started = time.process_time()
-    assert cleanse(bomb).failure == "too_large"
+    assert cleanse(bomb, max_pixels=11_999_999).failure == "too_large"
     assert time.process_time() - started < 0.05
     header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     larger = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     assert cleanse(larger + bomb[33:]).failure == "too_large"
 
 
-def test_a_bomb_of_text_is_no_picture_or_harmless() -> None:
-    text = b"Comment\0\0" + zlib.compress(bytes(100_000_000))
+def test_a_bomb_of_text_is_not_inflated() -> None:
+    text = b"Comment\0\0" + zlib.compress(bytes(20_000_000))
     started = time.process_time()
     image = cleanse(insert_png_chunk(encode(load_picture(), "PNG"), b"zTXt", text))
-    assert image.failure in {None, *FAILURES}
-    assert time.process_time() - started < 1
+    assert image.failure == "corrupt"
+    assert time.process_time() - started < 0.2
 
 
 @pytest.mark.parametrize("size", [(400, 300), (300, 400), (1000, 70), (257, 256), (64, 64)])
@@ -190,7 +190,8 @@ def test_pictures_are_never_enlarged_and_keep_their_shape(form: str, size: tuple
 @pytest.mark.parametrize("size", [(64, 40_000), (40_000, 64)])
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 def test_a_very_long_strip_is_cleansed_like_any_other_picture(form: str, size: tuple[int, int]) -> None:
-    image = cleanse(encode(load_picture().resize(size), form))
+    strip = load_picture().resize(size)
+    image = cleanse(encode(strip) if form == "JPEG" else encode(strip, form, compress_level=1))
     assert (image.failure, image.width_px, image.height_px) == (None, *size)
     assert max(decode(image.standard_jpeg).shape) <= 2048 / 0.97
     assert max(decode(image.thumbnail_jpeg).shape) <= 256 / 0.97
@@ -290,7 +291,7 @@ def test_no_bytes_at_all_raise(tail: bytes, beginning: bytes) -> None:
 
 
 @pytest.mark.parametrize("form", SMALL)
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(data=st.data())
 def test_no_damage_to_a_real_picture_raises(form: str, data: st.DataObject) -> None:
     damaged = bytearray(SMALL[form])
@@ -303,7 +304,7 @@ def test_no_damage_to_a_real_picture_raises(form: str, data: st.DataObject) -> N
 
 
 @pytest.mark.parametrize("form", ["jpeg", "png", "tiff"])
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(data=st.data())
 def test_no_damage_to_the_metadata_of_a_real_picture_raises(form: str, data: st.DataObject) -> None:
     damaged = bytearray(SMALL[form])
