@@ -183,6 +183,11 @@ class Tables:
         with _translated_errors("plan a read of", name):
             return sorted(task.file.file_path for task in table.scan(snapshot_id=snapshot_id).plan_files())
 
+    def has_evolved(self, name: str) -> bool:
+        """Tell whether the table once had other columns, so that some of its files may lack a few."""
+        table = self._load(name)
+        return table is not None and len(table.schemas()) > 1
+
     def read_history(self, name: str) -> list[tuple[int, int, dict[str, str]]]:
         """Return each snapshot's id, its time in milliseconds since 1970 and its summary, oldest first."""
         table = self._load(name)

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from adapters.lake import Lake
 from adapters.settings import Settings
+from adapters.sql import query
 from adapters.tables import Tables, open_sqlite_tables
 from lakehouse.errors import DayChangedError, NotFoundError, SchemaMismatchError, StorageError
 from lakehouse.ontology import LabelClass
@@ -145,6 +147,26 @@ def test_every_commit_is_one_snapshot_with_its_properties(tables: Tables) -> Non
     assert history[0][2]["farmy.run-id"] == "run-1"
     assert [summary["total-records"] for _, _, summary in history] == ["1", "2", "3", "0", "1"]
     assert tables.snapshot_id(NAME) == ids[-1]
+
+
+def test_a_table_of_an_earlier_version_gets_the_columns_that_it_lacks(
+    open_tables: OpenTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today = TABLES[NAME]
+    earlier = pa.schema([field for field in today.schema if field.name != "perceptual_hash"])
+    monkeypatch.setitem(TABLES, NAME, replace(today, schema=earlier))
+    before = open_tables()
+    old_rows = make_rows("old").drop_columns(["perceptual_hash"])
+    before.commit_day(NAME, DAY, read=before.read_day(NAME, DAY), rows=old_rows)
+    monkeypatch.setitem(TABLES, NAME, today)
+
+    tables = open_tables()
+    assert tables.read_day(NAME, DAY).rows.column("perceptual_hash").to_pylist() == [None]
+    commit(tables, "new", day=NEXT_DAY)
+
+    assert read_ids(tables) == ["new", "old"]
+    found = query(tables, "SELECT image_id FROM near_duplicates WHERE perceptual_hash IS NULL")
+    assert found.column("image_id").to_pylist() == ["old"]
 
 
 def test_an_old_snapshot_is_read_as_it_was(tables: Tables) -> None:
