@@ -58,6 +58,7 @@ _FOUND = pa.schema(
         ("distance", pa.int32()),
     ]
 )
+_PAIRS = pa.schema([("image_hash", pa.int64()), ("leader_hash", pa.int64())])
 _LEADER_HASHES = """
 SELECT perceptual_hash, ingest_date
 FROM near_duplicates
@@ -83,13 +84,14 @@ def _find_near_hashes(
     """Return every two hashes that are near, one of an image and one of a leader, and the days of these leaders."""
     search = HammingSearch(probes, max_distance)
     leaders = connection.sql(_LEADER_HASHES, params={"before": before}).to_arrow_reader(_ROWS_AT_A_TIME)
-    pairs: dict[str, list[Integers]] = {"image_hash": [], "leader_hash": []}
+    pairs = [_PAIRS.empty_table()]
     days: set[date] = set()
     for batch in leaders:
         hashes = batch.column(0).to_numpy()
         places, probe_places = search.find(hashes)
-        pairs["image_hash"].append(probes[probe_places])
-        pairs["leader_hash"].append(hashes[places])
+        near = pa.table([probes[probe_places], hashes[places]], schema=_PAIRS)
+        # Pictures by the thousand may share one perceptual hash: their pairs are kept once, not as often.
+        pairs.append(near.group_by(near.column_names).aggregate([]))
         days.update(batch.column(1).take(pa.array(places)).unique().to_pylist())
-    table = pa.table({name: pa.chunked_array(hashes, pa.int64()) for name, hashes in pairs.items()})
-    return table.group_by(table.column_names).aggregate([]), sorted(days)
+    found = pa.concat_tables(pairs)
+    return found.group_by(found.column_names).aggregate([]), sorted(days)
