@@ -139,7 +139,7 @@ MADE: dict[str, Callable[[], bytes]] = {
         comment=SECRET,
         xmp=XMP,
     ),
-    "JPEG with bytes before its end": lambda: encode(load_picture())[:-2] + SECRET.encode() + b"\xff\xd9",
+    "JPEG with bytes before its end": lambda: encode(load_picture(), comment=SECRET)[:-2] + b"Jane\xff\xd9",
     "PNG": lambda: load_png("RGB"),
     "PNG with a palette": lambda: load_png("P"),
     "WebP": lambda: encode_loaded("WEBP"),

@@ -82,6 +82,7 @@ def test_a_header_says_whether_jfif_tells_the_colours_and_how_many_scans_hold_th
 def test_rgb_is_told_by_adobe_or_by_the_names_of_the_components() -> None:
     header = read_jpeg_header(RGB)
     assert header.adobe_transform == 0
+    assert not replace(header, component_ids=(1, 2, 3)).is_jfif
     assert replace(header, adobe_transform=1, component_ids=(1, 2, 3)).is_jfif
     assert not replace(header, adobe_transform=None, component_ids=tuple(b"RGB")).is_jfif
 
