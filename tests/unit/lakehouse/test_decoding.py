@@ -181,6 +181,16 @@ def test_a_remark_is_short_and_the_pixels_are_there() -> None:
     assert np.array_equal(decoded.pixels, open_picture(JPEG, "jpeg").decode(1000).pixels)
 
 
+@pytest.mark.parametrize(("stray", "is_read"), [(b"Jane", True), (bytes(500), True), (b"Jane Doe", False)])
+def test_few_bytes_or_zeros_before_the_end_are_remarked_and_more_are_damage(stray: bytes, *, is_read: bool) -> None:
+    picture = open_picture(JPEG[:-2] + stray + JPEG[-2:], "jpeg")
+    if is_read:
+        assert picture.decode(1000).warning is not None
+    else:
+        with pytest.raises(UnreadableError, match="corrupt"):
+            picture.decode(1000)
+
+
 FAILING: dict[str, tuple[Callable[[], bytes], str]] = {
     "cut off": (lambda: JPEG[: len(JPEG) // 2], "truncated"),
     "cut short": (lambda: JPEG[: len(JPEG) // 2] + b"\xff\xd9", "corrupt"),

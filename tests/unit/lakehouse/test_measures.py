@@ -157,7 +157,8 @@ def test_whatever_the_pixels_are_every_measure_is_within_its_range(pixels: Pixel
 def test_what_is_fitted_is_never_enlarged_and_never_vanishes(edges: list[int], wanted: int) -> None:
     fitted = fit(np.zeros((*edges, 3), np.uint8), wanted)
     assert min(fitted.shape[:2]) >= 1
-    assert max(fitted.shape[:2]) <= wanted / NEAR_ENOUGH + 1
+    assert max(fitted.shape[:2]) <= wanted
+    assert max(fitted.shape[:2]) >= min(max(edges), int(NEAR_ENOUGH * wanted))
     assert fitted.shape[0] <= edges[0]
     assert fitted.shape[1] <= edges[1]
 
@@ -169,11 +170,14 @@ def test_what_is_fitted_is_never_enlarged_and_never_vanishes(edges: list[int], w
         ((4096, 2048), (512, 256)),
         ((600, 400), (512, 341)),
         ((512, 512), (512, 512)),
-        ((525, 400), (525, 400)),
+        ((525, 400), (512, 390)),
+        ((1000, 400), (500, 200)),
         ((300, 200), (300, 200)),
     ],
 )
-def test_what_halving_alone_nearly_reaches_is_kept(size: tuple[int, int], fitted: tuple[int, int]) -> None:
+def test_what_halving_alone_nearly_brings_to_the_edge_will_do_and_no_edge_is_longer(
+    size: tuple[int, int], fitted: tuple[int, int]
+) -> None:
     pixels = fit(make_flat(9, *size), CANONICAL_EDGE_PX)
     assert (pixels.shape[1], pixels.shape[0]) == fitted
 
