@@ -32,17 +32,15 @@ from adapters.cleansing_worker import PICTURES, WALL_FACTOR, Cleanse, receive_fr
 from lakehouse.cleansing import CleansedImage, cleanse_image, is_plain_jpeg
 from lakehouse.decoding import sniff_format
 from lakehouse.errors import ServerStartError
-from lakehouse.measures import NEAR_ENOUGH, THUMBNAIL_EDGE_PX
+from lakehouse.measures import THUMBNAIL_EDGE_PX
 from lakehouse.quality import FAILURES, CleansingRecipe
 
 _START_TIMEOUT_S = 60
 _ATTEMPTS = 2
 """A worker may be killed by others, for example by a system short of memory: an image is tried once more."""
 
-_HEAVY_PIXELS = 16_000_000
-"""Most formats take 4 to 9 bytes a pixel while they are decoded."""
-_HEAVY_PIXELS_IN_COPIES = 8_000_000
-"""WebP and AVIF take 11 to 15."""
+_HEAVY_PIXELS = 8_000_000
+"""While they are decoded, most formats take 4 to 9 bytes a pixel, WebP and AVIF 11 to 15."""
 _HEAVY_BYTES = 16_000_000
 _HEADER_BYTES = 65_536
 _MAX_TEXT_BYTES = 1_000
@@ -286,7 +284,7 @@ def parse_answer(header: dict[str, Any], body: bytes, recipe: CleansingRecipe) -
 
 def _check_picture(jpeg: bytes, edge_px: int) -> None:
     height, width, *_ = simplejpeg.decode_jpeg_header(jpeg, strict=True)
-    if not jpeg.endswith(b"\xff\xd9") or max(height, width) * NEAR_ENOUGH > edge_px:
+    if not jpeg.endswith(b"\xff\xd9") or max(height, width) > edge_px:
         raise ValueError(f"a picture of {width} by {height} px in {len(jpeg)} bytes where {edge_px} px are the most")
 
 
@@ -323,7 +321,7 @@ def _is_heavy(data: bytes) -> bool:
     if read_size is None:
         return len(data) > _HEAVY_BYTES
     width, height = read_size(data[:_HEADER_BYTES].ljust(_HEADER_BYTES, b"\0"))
-    return width * height > (_HEAVY_PIXELS_IN_COPIES if name in {"webp", "avif"} else _HEAVY_PIXELS)
+    return width * height > _HEAVY_PIXELS
 
 
 def _read_heif_size(start: bytes) -> tuple[int, int]:

@@ -21,6 +21,9 @@ from lakehouse.quality import CleansingRecipe, UnreadableError
 __all__ = ["CleansedImage", "cleanse_image", "is_plain_jpeg"]
 
 _THUMBNAIL_QUALITY = 80
+_MAX_BYTES_PER_PIXEL = 3
+_MAX_TABLES_BYTES = 4_096
+"""What an image in JPEG may take to be kept as it is: more than its plain pixels is padding."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,10 @@ def _keep(data: bytes, picture: Picture, recipe: CleansingRecipe, *, is_standard
     if not is_standard_wanted:
         return _measure(facts, decoded.pixels, decoded.warning)
     stripped = strip_metadata(data) if decoded.warning is None else None
-    if stripped is None:
+    if (
+        stripped is None
+        or len(stripped) > _MAX_BYTES_PER_PIXEL * picture.width_px * picture.height_px + _MAX_TABLES_BYTES
+    ):
         return _remake(picture, recipe)
     measured = _measure(facts, decoded.pixels, None)
     return replace(

@@ -6,6 +6,7 @@ process on hostile bytes, so it belongs into one that may be lost.
 """
 
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -21,7 +22,7 @@ from PIL import Image, ImageCms
 
 from lakehouse.exif import ExifFacts, read_exif
 from lakehouse.icc import is_srgb
-from lakehouse.jpeg import JpegHeader, count_scans, is_jpeg, read_jpeg_header
+from lakehouse.jpeg import JpegHeader, count_scans, is_jpeg, read_jpeg_header, strip_metadata
 from lakehouse.measures import NEAR_ENOUGH, Pixels
 from lakehouse.quality import CleansingRecipe, UnreadableError
 
@@ -54,8 +55,10 @@ _MAX_SCANNED_PIXELS_IN_PROCESS = 300_000_000
 """Pixels times scans: a progressive file makes the decoder go over the whole image once for each scan."""
 _MAX_BUFFERED_PIXELS_IN_PROCESS = 25_000_000
 """A file of several scans is held whole while it is decoded, in 3 to 6 bytes per pixel."""
-_HARMLESS = ("extraneous bytes before marker", "unknown jfif revision", "unknown adobe color transform")
-"""Warnings of libjpeg-turbo after which every pixel is still right."""
+_STRAY_BYTES = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+_MAX_STRAY_BYTES = 4
+"""Before the end of a file; more of them are picture that a damaged one did not get to, unless they are zeros."""
+_ABOUT_METADATA = ("unknown jfif revision", "unknown adobe color transform")
 _MAX_WARNING = 200
 
 _DECODER_ERRORS = (
@@ -159,7 +162,7 @@ def is_plain_jpeg(data: bytes, recipe: CleansingRecipe) -> bool:
         header = read_jpeg_header(data)
     except UnreadableError:
         return True  # It is rejected by what was just read, and needs no decoder.
-    if not header.is_huffman_8_bit or len(header.component_ids) not in {1, 3}:
+    if not header.is_huffman_8_bit or not header.is_grey_or_colour:
         return False
     if header.icc_profile is not None and not is_srgb(header.icc_profile):
         return False
@@ -187,7 +190,7 @@ def open_picture(data: bytes, name: str) -> Picture:
     """
     if name == "jpeg":
         header = read_jpeg_header(data)
-        if len(header.component_ids) in {1, 3}:
+        if header.is_grey_or_colour:
             return JpegPicture(data, header)
     return PillowPicture(data, name)
 
@@ -220,21 +223,31 @@ class JpegPicture:
             factor *= 2
         warning = None
         try:
-            pixels = self._decode(factor, strict=True)
+            pixels = self._decode(self._data, factor)
         except ValueError as error:
             warning = str(error)
-            if not any(harmless in warning.lower() for harmless in _HARMLESS):
-                raise UnreadableError(_name_jpeg_failure(warning)) from error
-            pixels = self._decode(factor, strict=False)
+            pixels = self._decode_despite(warning, factor)
         if self._profile is not None:
             pixels, remark = _convert_pixels(pixels, self._profile, is_grey=len(self.header.component_ids) == 1)
             warning = warning or remark
         upright = _TURNS[self.exif.orientation](pixels)
         return Decoded(upright, self.exif, warning and warning[:_MAX_WARNING])
 
-    def _decode(self, factor: int, *, strict: bool) -> Pixels:
+    def _decode_despite(self, warning: str, factor: int) -> Pixels:
+        """Decode what a warning was about, if every pixel is right all the same."""
+        is_about_metadata = any(words in warning.lower() for words in _ABOUT_METADATA)
+        try:
+            if is_about_metadata and self.header.is_jfif:
+                return self._decode(strip_metadata(self._data) or self._data, factor)
+            if _has_harmless_end(self._data, warning):
+                return self._decode(self._data, factor, strict=False)
+        except ValueError as error:
+            raise UnreadableError(_name_jpeg_failure(str(error))) from error
+        raise UnreadableError(_name_jpeg_failure(warning))
+
+    def _decode(self, data: bytes, factor: int, *, strict: bool = True) -> Pixels:
         pixels: Pixels = simplejpeg.decode_jpeg(
-            self._data,
+            data,
             colorspace="RGB",
             min_height=-(-self.height_px // factor) if factor > 1 else 0,
             min_width=-(-self.width_px // factor) if factor > 1 else 0,
@@ -242,6 +255,15 @@ class JpegPicture:
             strict=strict,
         )
         return pixels
+
+
+def _has_harmless_end(data: bytes, warning: str) -> bool:
+    """Tell whether a warning is about nothing but a few bytes, or any number of zeros, before the end of the image."""
+    found = _STRAY_BYTES.search(warning)
+    if found is None:
+        return False
+    count, end = int(found[1]), data.rfind(b"\xff\xd9")
+    return count <= _MAX_STRAY_BYTES or data.count(0, end - count, end) == count <= end
 
 
 def _name_jpeg_failure(message: str) -> str:
@@ -254,7 +276,7 @@ def _name_jpeg_failure(message: str) -> str:
 
 
 class PillowPicture:
-    """Any other format, and JPEG in CMYK: the first frame."""
+    """Any other format, and JPEG that is sampled in an unusual way or in CMYK: the first frame."""
 
     def __init__(self, data: bytes, name: str) -> None:
         self._data = data

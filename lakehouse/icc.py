@@ -5,10 +5,12 @@ Whatever else a profile holds, it is left to a colour management library.
 """
 
 import struct
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+_MAX_PROFILE_BYTES = 65_536
 _TAGS_START = 128
 _MAX_TAGS = 64
 _PRIMARIES = (
@@ -27,12 +29,15 @@ _PARAMETERS = {0: 1, 1: 3, 2: 4, 3: 5, 4: 7}
 Curve = npt.NDArray[np.float64]
 
 
+@lru_cache(maxsize=64)
 def is_srgb(profile: bytes) -> bool:
     """Tell whether a profile means sRGB (IEC 61966-2-1), to within what eight bits can show.
 
     Args:
-        profile: The whole profile; anything broken is not sRGB.
+        profile: The whole profile; anything broken is not sRGB, nor is anything so large that it must hold more.
     """
+    if len(profile) > _MAX_PROFILE_BYTES:
+        return False
     try:
         tags = _list_tags(profile)
         if profile[16:20] != b"RGB " or b"A2B0" in tags:

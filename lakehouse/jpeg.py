@@ -11,14 +11,17 @@ from lakehouse.quality import UnreadableError
 _START = b"\xff\xd8"
 _END = b"\xff\xd9"
 _SCAN = 0xDA
-_BASELINE, _PROGRESSIVE = 0xC0, 0xC2
+_PROGRESSIVE = 0xC2
+_HUFFMAN_TABLES = 0xC4
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
-_PIXEL_SEGMENTS = _FRAMES | {0xC4, 0xDB, 0xDD, _SCAN}
+_PIXEL_SEGMENTS = _FRAMES | {_HUFFMAN_TABLES, 0xDB, 0xDD, _SCAN}
 """Frames, Huffman tables, quantization tables, restart interval and scans: all that a decoder of Huffman JPEG needs."""
 _JFIF = bytes.fromhex("ffe000104a46494600010100000100010000")
 """The segment that says YCbCr or grey, no density, no thumbnail (JFIF 1.02)."""
 _EXIF_NAME, _ICC_NAME, _ADOBE_NAME = b"Exif\0\0", b"ICC_PROFILE\0", b"Adobe"
 _RGB_IDS = tuple(b"RGB")
+_LUMA_SAMPLING = frozenset({0x11, 0x21, 0x12, 0x22, 0x41, 0x14})
+"""4:4:4, 4:2:2, 4:4:0, 4:2:0, 4:1:1, 4:4:1."""
 _MAX_ICC_BYTES = 4_000_000
 _MAX_SEGMENTS = 1_000
 """More than there are full ones in the largest file allowed by default: following millions of empty ones is slow."""
@@ -37,6 +40,7 @@ class JpegHeader:
         width_px: As stored; 0 if nonsense.
         height_px: As stored; 0 if only the end of the file would tell.
         component_ids: One for each colour component.
+        sampling: For each, how many samples stand across and down where another has one: two numbers of four bits.
         has_one_scan: Whether the first scan has all components and the frame is not progressive.
         adobe_transform: 0 RGB or CMYK, 1 YCbCr, 2 YCCK; None without Adobe's segment.
         exif: EXIF block from its byte order mark on.
@@ -48,6 +52,7 @@ class JpegHeader:
     width_px: int
     height_px: int
     component_ids: tuple[int, ...]
+    sampling: tuple[int, ...]
     has_one_scan: bool
     adobe_transform: int | None
     exif: bytes | None
@@ -57,6 +62,13 @@ class JpegHeader:
     def is_huffman_8_bit(self) -> bool:
         """Whether the frame is one of the three kinds that are in use, with 8 bits per sample."""
         return self.frame <= _PROGRESSIVE and self.precision == 8
+
+    @property
+    def is_grey_or_colour(self) -> bool:
+        """Whether there is one component, or three of which the last two are sampled in one of the usual ways."""
+        if len(self.sampling) != 3:
+            return len(self.sampling) == 1
+        return self.sampling[0] in _LUMA_SAMPLING and self.sampling[1:] == (0x11, 0x11)
 
     @property
     def is_jfif(self) -> bool:
@@ -123,6 +135,7 @@ def _describe(
         height_px=int.from_bytes(body[1:3], "big"),
         width_px=int.from_bytes(body[3:5], "big"),
         component_ids=component_ids,
+        sampling=tuple(body[7 : 6 + 3 * body[5] : 3]),
         has_one_scan=frame.marker != _PROGRESSIVE and data[scan.start + 4] == len(component_ids),
         adobe_transform=adobe_transform,
         exif=exif,
@@ -171,13 +184,15 @@ def strip_metadata(data: bytes) -> bytes | None:
         data: A file that decodes without a warning and whose header `is_jfif`.
 
     Returns:
-        The smaller file, ending where the image ends; None if there is no telling where that is.
+        The smaller file, ending where the image ends; None if there is no telling where that is, or if it would not
+        stand by itself.
 
     Raises:
         UnreadableError: If the segments up to the first scan cannot be followed.
     """
     segments = _list_segments(data)
-    if not segments or segments[-1].marker != _SCAN:
+    # Frames of a film may leave out the tables that their decoders know, which others do not.
+    if not segments or segments[-1].marker != _SCAN or all(part.marker != _HUFFMAN_TABLES for part in segments):
         return None
     parts = [_START, _JFIF]
     parts += [data[segment.start : segment.end] for segment in segments if segment.marker in _PIXEL_SEGMENTS]

@@ -16,7 +16,7 @@ from lakehouse.perceptual_hash import build_luma_hashes
 CANONICAL_EDGE_PX = 512
 THUMBNAIL_EDGE_PX = 256
 NEAR_ENOUGH = 0.97
-"""Of a wanted size: what halving alone reaches to within this share is kept, for resizing costs more than it gives."""
+"""Of a wanted size: what halving alone brings this near from below will do, for resizing costs more than it gives."""
 
 _LEAST_STEP = 2.0
 _BURNT = 250
@@ -64,7 +64,7 @@ def measure(upright: Pixels) -> tuple[Measures, Pixels]:
         upright: The upright image, at any size.
 
     Returns:
-        The measures, and the thumbnail with a longest edge of at most 256 px (up to 3 % more where halving led there).
+        The measures, and the thumbnail with a longest edge of at most 256 px.
     """
     small = halve_to(upright, CANONICAL_EDGE_PX)
     luma = fit(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), CANONICAL_EDGE_PX)
@@ -160,7 +160,7 @@ def measure_burnt_share(pixels: Pixels) -> float:
 
 
 def fit(pixels: Pixels, edge_px: int) -> Pixels:
-    """Return the pixels with a longest edge of at most `edge_px`, never enlarged; nearly fitting ones as they are.
+    """Return the pixels with a longest edge of at most `edge_px`, and at least nearly that of larger ones.
 
     Halved first and then resized bilinearly by less than two, where nothing is skipped: on photographs as near to a
     Lanczos resize as an area average, in a sixth of its time.
@@ -168,7 +168,7 @@ def fit(pixels: Pixels, edge_px: int) -> Pixels:
     halved = halve_to(pixels, edge_px)
     height, width = halved.shape[:2]
     scale = edge_px / max(height, width)
-    if scale >= NEAR_ENOUGH:
+    if scale >= 1:
         return halved
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     resized: Pixels = cv2.resize(halved, size, interpolation=cv2.INTER_LINEAR)

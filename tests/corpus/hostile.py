@@ -130,6 +130,13 @@ def _jpeg_with_frame(marker: int | None = None, **changes: int) -> bytes:
     return bytes(data)
 
 
+def _jpeg_of_revision(revision: int, size: int | None = None) -> bytes:
+    """Return a JPEG of a revision of JFIF that there is not, all of it or only its first bytes."""
+    data = bytearray(_seed("jpeg"))
+    data[data.index(b"JFIF\0") + 5] = revision
+    return bytes(data[:size])
+
+
 def _jpeg_with_scan_components(count: int) -> bytes:
     data = bytearray(_seed("jpeg"))
     data[data.index(b"\xff\xda") + 4] = count
@@ -466,6 +473,12 @@ HOSTILE_FILES: dict[str, HostileFile] = {
     "jpeg_hierarchical": HostileFile(lambda: _jpeg_with_frame(0xC5), UNSUPPORTED),
     "jpeg_arithmetic": HostileFile(lambda: _jpeg_with_frame(0xC9), EITHER),
     "jpeg_progressive_by_name_only": HostileFile(lambda: _jpeg_with_frame(0xC2), REFUSED),
+    "jpeg_of_unknown_revision": HostileFile(lambda: _jpeg_of_revision(9), EITHER),
+    # The colours are told by one of two segments: the other, 18 bytes long, is left out.
+    "jpeg_of_unknown_colours": HostileFile(
+        lambda: b"\xff\xd8" + jpeg_segment(0xEE, b"Adobe\0\x64\0\0\0\0\x05") + _seed("jpeg")[20:], EITHER
+    ),
+    "jpeg_of_unknown_revision_cut_off": HostileFile(lambda: _jpeg_of_revision(9, 1_500), REFUSED),
     "jpeg_with_exif_loops": HostileFile(lambda: _jpeg_with(jpeg_segment(0xE1, _exif_with_loops())), SOUND),
     "jpeg_with_many_exif_entries": HostileFile(lambda: _jpeg_with(jpeg_segment(0xE1, _exif_of_many_entries())), SOUND),
     "jpeg_with_garbage_exif": HostileFile(

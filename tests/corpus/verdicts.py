@@ -5,7 +5,7 @@ import struct
 import simplejpeg
 
 from lakehouse.cleansing import CleansedImage
-from lakehouse.measures import NEAR_ENOUGH, THUMBNAIL_EDGE_PX
+from lakehouse.measures import THUMBNAIL_EDGE_PX
 from lakehouse.quality import FAILURES, CleansingRecipe
 from tests.unit.lakehouse.image_files import APP0, DHT, DQT, DRI, SOF0, SOF2, SOS, read_jpeg
 
@@ -37,6 +37,6 @@ def _check_picture(jpeg: bytes | None, edge_px: int) -> tuple[int, int]:
     assert [segment.body for segment in segments if segment.marker == APP0] == [_JFIF]
     (frame,) = [segment.body for segment in segments if segment.marker in _FRAMES]
     height, width = struct.unpack_from(">HH", frame, 1)
-    assert max(width, height) * NEAR_ENOUGH <= edge_px
+    assert max(width, height) <= edge_px
     assert simplejpeg.decode_jpeg(jpeg, strict=True).shape == (height, width, 3)
     return width, height

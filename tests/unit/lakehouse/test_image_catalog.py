@@ -13,6 +13,7 @@ FILLERS: dict[str, Any] = {
     "string": "x",
     "date32[day]": DAY,
     "timestamp[us, tz=UTC]": NOON,
+    "timestamp[us]": NOON.replace(tzinfo=None),
     "int64": 1,
     "int32": 1,
     "double": 0.5,

@@ -7,8 +7,9 @@ from lakehouse.schemas import TABLES, TableDefinition
 
 TABLE = pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 UNITS = {
-    pa.int32(): re.compile(r"_px$|^(rank|distance|orientation|hash_band_\d|annotators_answered)$|^votes_"),
+    pa.int32(): re.compile(r"_(px|min)$|^(rank|distance|orientation|annotators_answered)$|^votes_"),
     pa.timestamp("us", tz="UTC"): re.compile(r"_at$"),
+    pa.timestamp("us"): re.compile(r"_at_local$"),
     pa.date32(): re.compile(r"_date$"),
     pa.bool_(): re.compile(r"^(is|has)_"),
 }
@@ -34,7 +35,8 @@ def test_every_table_has_the_key_by_which_rows_go_stale(table: TableDefinition) 
 
 @TABLE
 def test_every_type_is_one_that_athena_reads_from_a_v2_table(table: TableDefinition) -> None:
-    known = {pa.string(), pa.int32(), pa.int64(), pa.float64(), pa.bool_(), pa.date32(), pa.timestamp("us", tz="UTC")}
+    times = {pa.timestamp("us", tz="UTC"), pa.timestamp("us")}
+    known = {pa.string(), pa.int32(), pa.int64(), pa.float64(), pa.bool_(), pa.date32(), *times}
     for field in table.schema:
         assert {kind for kind in list_types(field.type) if not pa.types.is_list(kind)} <= known
 
