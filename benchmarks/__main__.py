@@ -1,7 +1,8 @@
 """`python -m benchmarks`: every benchmark, one after another."""
 
+from benchmarks.cleansing import measure_cleansing
 from benchmarks.loop import measure_loop
 from benchmarks.results import run_benchmarks
 
 if __name__ == "__main__":
-    run_benchmarks("Farmy", [measure_loop])
+    run_benchmarks("Farmy", [measure_cleansing, measure_loop])

@@ -251,7 +251,7 @@ def _add_disc(light: Plane, rng: random.Random, value: float) -> Plane:
     y, x = np.mgrid[0:height, 0:width]
     distance = np.hypot(y - rng.uniform(0.1, 0.9) * height, x - rng.uniform(0.1, 0.9) * width)
     share = np.clip(radius + 0.5 - distance, 0, 1).astype(np.float32)[..., None]
-    return light * (1 - share) + np.float32(value) * share
+    return np.asarray(light * (1 - share) + np.float32(value) * share, np.float32)
 
 
 def _dim_mildly(source: _Source, rng: random.Random) -> Plane:
