@@ -38,6 +38,8 @@ def find_near_leaders(tables: Tables, images: pa.Table, settings: NearDuplicateS
     day = hashed.column("ingest_date")[0].as_py()
     probes = np.unique(hashed.column("perceptual_hash").to_numpy())
     with open_engine() as connection:
+        # It would be drawn on standard output, where a command may be printing JSON.
+        connection.execute("SET enable_progress_bar = false")
         create_view(connection, tables, "near_duplicates", "near_duplicates", None)
         pairs, days = _find_near_hashes(connection, probes, settings.max_distance, day)
         if not days:
@@ -62,7 +64,7 @@ _PAIRS = pa.schema([("image_hash", pa.int64()), ("leader_hash", pa.int64())])
 _LEADER_HASHES = """
 SELECT perceptual_hash, ingest_date
 FROM near_duplicates
-WHERE ingest_date < $before AND perceptual_hash IS NOT NULL
+WHERE ingest_date < $before
 """
 # The days stand in the text, where DuckDB leaves out the files of all others.
 _LEADERS_OF_PAIRS = """
@@ -87,11 +89,16 @@ def _find_near_hashes(
     pairs = [_PAIRS.empty_table()]
     days: set[date] = set()
     for batch in leaders:
-        hashes = batch.column(0).to_numpy()
+        # Arrow leaves out the others, who have no hashes, for less than DuckDB does.
+        hashed = batch.drop_null() if batch.column(0).null_count else batch
+        hashes = hashed.column(0).to_numpy()
         places, probe_places = search.find(hashes)
-        near = pa.table([probes[probe_places], hashes[places]], schema=_PAIRS)
-        # Pictures by the thousand may share one perceptual hash: their pairs are kept once, not as often.
-        pairs.append(near.group_by(near.column_names).aggregate([]))
-        days.update(batch.column(1).take(pa.array(places)).unique().to_pylist())
-    found = pa.concat_tables(pairs)
-    return found.group_by(found.column_names).aggregate([]), sorted(days)
+        if len(places):
+            # Pictures by the thousand may share one perceptual hash: their pairs are kept once, not as often.
+            pairs.append(_drop_repeats(pa.table([probes[probe_places], hashes[places]], schema=_PAIRS)))
+            days.update(hashed.column(1).take(pa.array(places)).unique().to_pylist())
+    return _drop_repeats(pa.concat_tables(pairs)), sorted(days)
+
+
+def _drop_repeats(pairs: pa.Table) -> pa.Table:
+    return pairs.group_by(pairs.column_names).aggregate([])
