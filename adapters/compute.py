@@ -18,7 +18,7 @@ Kept = TypeVar("Kept")
 
 ITEMS_PER_WORKER = 8
 """Items of a pipe in flight for each worker: enough to hide 50 ms of waiting at 10 ms of work."""
-HELD_BYTES_PER_WORKER = 64_000_000
+HELD_BYTES_PER_WORKER = 24_000_000
 """Bytes that a pipe's items in flight hold for each worker; a larger item is in flight alone."""
 
 

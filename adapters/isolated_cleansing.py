@@ -18,8 +18,8 @@ import sys
 import threading
 import time
 import typing
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from functools import cache
@@ -39,9 +39,10 @@ _START_TIMEOUT_S = 60
 _ATTEMPTS = 2
 """A worker may be killed by others, for example by a system short of memory: an image is tried once more."""
 
-_HEAVY_PIXELS = 8_000_000
-"""While they are decoded, most formats take 4 to 9 bytes a pixel, WebP and AVIF 11 to 15."""
-_HEAVY_BYTES = 16_000_000
+_PIXELS_AT_ONCE = 16_000_000
+"""Of all images that workers decode at the same time; a larger image is decoded alone. Most formats take 4 to 9 bytes a
+pixel, those that count twice 11 to 15."""
+_COUNTED_TWICE = frozenset({"webp", "avif"})
 _HEADER_BYTES = 65_536
 _MAX_TEXT_BYTES = 1_000
 _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -75,7 +76,7 @@ class IsolatedCleansing:
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         for worker in self._workers:
             self._idle.put(worker)
-        self._heavy = threading.Lock()
+        self._pixels = _Allowance(_PIXELS_AT_ONCE)
 
     def __enter__(self) -> Self:
         return self
@@ -97,12 +98,29 @@ class IsolatedCleansing:
             return CleansedImage(failure="too_large")
         if is_plain_jpeg(data, self._recipe):
             return cleanse_image(data, self._recipe)
-        with self._heavy if _is_heavy(data) else nullcontext():
+        pixels = _estimate_pixels(data)
+        with self._pixels.take(pixels):
             worker = self._idle.get()
+            is_large = pixels > _PIXELS_AT_ONCE
             try:
+                if is_large:
+                    self._stop_idle()
                 return worker.cleanse(data)
             finally:
+                if is_large:
+                    # What it took does not go back to the system otherwise.
+                    worker.stop()
                 self._idle.put(worker)
+
+    def _stop_idle(self) -> None:
+        """End the workers that have nothing to do, for the sake of the memory that they hold."""
+        idle = []
+        with suppress(queue.Empty):
+            while True:
+                idle.append(self._idle.get_nowait())
+        for worker in idle:
+            worker.stop()
+            self._idle.put(worker)
 
     def close(self) -> None:
         """End the workers, once those at work are done; the next image would start them anew."""
@@ -110,6 +128,28 @@ class IsolatedCleansing:
         for worker in workers:
             worker.stop()
             self._idle.put(worker)
+
+
+class _Allowance:
+    """So much of something that several threads may have at once; who wants more than there is has it alone."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(self, amount: int) -> Iterator[None]:
+        """Wait until the amount is free, or nothing is taken, and give it back at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken == 0 or self._taken + amount <= self._limit)
+            self._taken += amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= amount
+                self._changed.notify_all()
 
 
 _instances: dict[tuple[int, CleansingRecipe], IsolatedCleansing] = {}
@@ -310,8 +350,8 @@ def _parse_fact(name: str, value: object, types: tuple[type, ...]) -> object:
     return value
 
 
-def _is_heavy(data: bytes) -> bool:
-    """Tell whether decoding may need so much memory that only one such image at a time should be decoded.
+def _estimate_pixels(data: bytes) -> int:
+    """Return about how many pixels decoding will hold, to be counted against those of other images.
 
     A hint, from the header or from the size of the file where the header is not so simple: an image that lies about its
     size is still held by its worker's limit.
@@ -319,9 +359,9 @@ def _is_heavy(data: bytes) -> bool:
     name = sniff_format(data)
     read_size = _SIZE_READERS.get(name or "")
     if read_size is None:
-        return len(data) > _HEAVY_BYTES
+        return len(data)
     width, height = read_size(data[:_HEADER_BYTES].ljust(_HEADER_BYTES, b"\0"))
-    return width * height > _HEAVY_PIXELS
+    return width * height * (2 if name in _COUNTED_TWICE else 1)
 
 
 def _read_heif_size(start: bytes) -> tuple[int, int]:

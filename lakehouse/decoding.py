@@ -60,6 +60,10 @@ _MAX_STRAY_BYTES = 4
 """Before the end of a file; more of them are picture that a damaged one did not get to, unless they are zeros."""
 _ABOUT_METADATA = ("unknown jfif revision", "unknown adobe color transform")
 _MAX_WARNING = 200
+_STRIP_ROWS = 128
+
+Rows = Callable[[int, int], Image.Image]
+"""From a decoded image, its rows from one number up to another."""
 
 _DECODER_ERRORS = (
     OSError,
@@ -311,8 +315,7 @@ class PillowPicture:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = self._open()
             try:
-                image.load()
-                flat = _flatten(image, edge_px)
+                flat = _flatten(self._read_rows(image), image, edge_px)
             except MemoryError as error:
                 raise UnreadableError("too_large") from error
             except _DECODER_ERRORS as error:
@@ -327,6 +330,34 @@ class PillowPicture:
         upright = pixels if self.is_turned_by_decoder else _TURNS[exif.orientation](pixels)
         return Decoded(upright, exif, remarks[0][:_MAX_WARNING] if remarks else None)
 
+    def _read_rows(self, image: Image.Image) -> Rows:
+        """Decode, by another reader where Pillow's would hold the image several times."""
+        if self.format == "heic":
+            return _read_heic(self._data)
+        if self.format == "webp" and not getattr(image, "is_animated", False):
+            return _read_webp(self._data)
+        image.load()
+        return lambda top, bottom: image.crop((0, top, image.width, bottom))
+
+
+def _read_heic(data: bytes) -> Rows:
+    from pi_heif import open_heif
+
+    heif = open_heif(io.BytesIO(data))
+    # The array lives in memory that goes with `heif`, so it must not outlive a call.
+    return lambda top, bottom: Image.fromarray(np.asarray(heif)[top:bottom])
+
+
+def _read_webp(data: bytes) -> Rows:
+    try:
+        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise UnreadableError("too_large" if error.code == cv2.Error.StsNoMem else "corrupt") from error
+    if stored is None:
+        raise UnreadableError("corrupt")
+    order = cv2.COLOR_BGRA2RGBA if stored.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    return lambda top, bottom: Image.fromarray(cv2.cvtColor(stored[top:bottom], order))
+
 
 @cache
 def _learn_heic() -> None:
@@ -334,7 +365,7 @@ def _learn_heic() -> None:
     from pi_heif import register_heif_opener
 
     # An iPhone's file holds the picture again in small, and depth maps: none of them is wanted.
-    register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
 
 
 def _name_pillow_failure(error: Exception) -> str:
@@ -345,8 +376,27 @@ def _name_pillow_failure(error: Exception) -> str:
     return "unsupported" if is_foreign else "corrupt"
 
 
-def _flatten(image: Image.Image, edge_px: int) -> Image.Image:
-    """Return a small enough image in grey, RGB or CMYK, with what is transparent in it white."""
+def _flatten(rows: Rows, image: Image.Image, edge_px: int) -> Image.Image:
+    """Return a small enough image in grey, RGB or CMYK, with what is transparent in it white.
+
+    A strip of rows at a time, so that no large image is held twice.
+    """
+    width, height = image.size
+    factor = 1
+    while max(width, height) / (2 * factor) >= NEAR_ENOUGH * edge_px:
+        factor *= 2
+    step = _STRIP_ROWS * factor
+    first = _flatten_strip(rows(0, min(step, height)), factor)
+    if height <= step:
+        return first
+    whole = Image.new(first.mode, (first.width, -(-height // factor)))
+    whole.paste(first)
+    for top in range(step, height, step):
+        whole.paste(_flatten_strip(rows(top, min(top + step, height)), factor), (0, top // factor))
+    return whole
+
+
+def _flatten_strip(image: Image.Image, factor: int) -> Image.Image:
     is_grey = image.mode in {"1", "L", "LA", "La"} or image.mode.startswith("I;16")
     if image.mode.startswith("I;16"):
         # Pillow would cut 16-bit grey off at 255, which is nearly white everywhere.
@@ -358,9 +408,6 @@ def _flatten(image: Image.Image, edge_px: int) -> Image.Image:
         image = image.convert("LA" if is_grey else "RGBA")
     elif image.mode not in {"L", "RGB", "CMYK"}:
         image = image.convert("L" if is_grey else "RGB")
-    factor = 1
-    while max(image.size) / (2 * factor) >= NEAR_ENOUGH * edge_px:
-        factor *= 2
     if factor > 1:
         image = image.reduce(factor)
     if has_alpha:
