@@ -13,6 +13,8 @@ from lakehouse.schemas import TABLES
 def open_engine() -> Iterator[duckdb.DuckDBPyConnection]:
     """Open an engine in memory that loads no extension by itself and tells time in UTC."""
     connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false", "TimeZone": "UTC"})
+    # It would go to standard output, which is for results alone.
+    connection.execute("SET enable_progress_bar = false")
     try:
         yield connection
     finally:

@@ -38,8 +38,6 @@ def find_near_leaders(tables: Tables, images: pa.Table, settings: NearDuplicateS
     day = hashed.column("ingest_date")[0].as_py()
     probes = np.unique(hashed.column("perceptual_hash").to_numpy())
     with open_engine() as connection:
-        # It would be drawn on standard output, where a command may be printing JSON.
-        connection.execute("SET enable_progress_bar = false")
         create_view(connection, tables, "near_duplicates", "near_duplicates", None)
         pairs, days = _find_near_hashes(connection, probes, settings.max_distance, day)
         if not days:

@@ -221,7 +221,7 @@ class Tables:
                 table = self.catalog.load_table(f"{NAMESPACE}.{name}")
             except NoSuchTableError:
                 return None
-            return _with_new_columns(table, _definition(name))
+            return _with_columns_of_today(table, _definition(name))
 
     def _create(self, definition: TableDefinition) -> Table:
         name = f"{NAMESPACE}.{definition.name}"
@@ -290,15 +290,22 @@ def _definition(name: str) -> TableDefinition:
     return TABLES[name]
 
 
-def _with_new_columns(table: Table, definition: TableDefinition) -> Table:
-    """Give a table that an earlier version made the columns that it lacks; its rows are null there until recomputed."""
-    held = set(table.schema().column_names)
-    missing = [field.with_nullable(True) for field in definition.schema if field.name not in held]
-    if not missing:
+def _with_columns_of_today(table: Table, definition: TableDefinition) -> Table:
+    """Give a table that an earlier version made the columns that it lacks; its rows are null there until recomputed.
+
+    Columns that are no longer written stay, for the sake of old snapshots, and need no value any more.
+    """
+    held = table.schema().fields
+    missing = [field.with_nullable(True) for field in definition.schema if field.name not in {old.name for old in held}]
+    required = {field.name for field in definition.schema if not field.nullable}
+    eased = [old.name for old in held if old.required and old.name not in required]
+    if not missing and not eased:
         return table
     # Who loses the race to do so finds it done.
     with suppress(CommitFailedException), table.update_schema() as update:
         update.union_by_name(pa.schema(missing))
+        for name in eased:
+            update.make_column_optional(name)
     return table.refresh()
 
 

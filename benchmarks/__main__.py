@@ -2,7 +2,8 @@
 
 from benchmarks.cleansing import measure_cleansing
 from benchmarks.loop import measure_loop
+from benchmarks.near_duplicates import measure_near_duplicates
 from benchmarks.results import run_benchmarks
 
 if __name__ == "__main__":
-    run_benchmarks("Farmy", [measure_cleansing, measure_loop])
+    run_benchmarks("Farmy", [measure_cleansing, measure_near_duplicates, measure_loop])

@@ -153,10 +153,11 @@ def test_a_table_of_an_earlier_version_gets_the_columns_that_it_lacks(
     open_tables: OpenTables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     today = TABLES[NAME]
-    earlier = pa.schema([field for field in today.schema if field.name != "perceptual_hash"])
+    gone = pa.field("hash_band_0", pa.int32(), nullable=False)
+    earlier = pa.schema([gone, *(field for field in today.schema if field.name != "perceptual_hash")])
     monkeypatch.setitem(TABLES, NAME, replace(today, schema=earlier))
     before = open_tables()
-    old_rows = make_rows("old").drop_columns(["perceptual_hash"])
+    old_rows = make_rows("old").drop_columns(["perceptual_hash"]).append_column(gone, pa.array([1], pa.int32()))
     before.commit_day(NAME, DAY, read=before.read_day(NAME, DAY), rows=old_rows)
     monkeypatch.setitem(TABLES, NAME, today)
 
