@@ -1,6 +1,5 @@
 """The reconcile job: listings repair whatever events, polls and killed runs lost."""
 
-
 import dagster as dg
 
 from adapters import inbox
