@@ -20,6 +20,7 @@ FILLERS: dict[str, Any] = {
     "string": "x",
     "date32[day]": DAY,
     "timestamp[us, tz=UTC]": datetime(2026, 11, 2, 12, tzinfo=UTC),
+    "timestamp[us]": datetime(2026, 11, 2, 12),  # noqa: DTZ001
     "int64": 1,
     "int32": 1,
     "double": 0.5,
