@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 FARMY = str(Path(sys.executable).parent / "farmy")
-TIMEOUT_S = 240
+TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)
