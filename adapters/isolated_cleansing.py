@@ -94,9 +94,8 @@ class IsolatedCleansing:
         Raises:
             ServerStartError: No worker could be started.
         """
-        if len(data) > self._recipe.max_bytes:
-            return CleansedImage(failure="too_large")
-        if is_plain_jpeg(data, self._recipe):
+        # What is too large is refused by its size alone, and is not sent anywhere for that.
+        if len(data) > self._recipe.max_bytes or is_plain_jpeg(data, self._recipe):
             return cleanse_image(data, self._recipe)
         pixels = _estimate_pixels(data)
         with self._pixels.take(pixels):

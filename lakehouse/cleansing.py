@@ -12,7 +12,7 @@ from datetime import datetime
 import numpy as np
 import simplejpeg
 
-from lakehouse.decoding import JpegPicture, Picture, is_plain_jpeg, open_picture, sniff_format
+from lakehouse.decoding import Picture, is_plain_jpeg, open_picture, sniff_format
 from lakehouse.exif import ExifFacts, encode_geohash
 from lakehouse.jpeg import strip_metadata
 from lakehouse.measures import CANONICAL_EDGE_PX, Pixels, fit, measure
@@ -155,8 +155,7 @@ def _describe(picture: Picture, exif: ExifFacts, recipe: CleansingRecipe) -> Cle
 
 
 def _is_standard(picture: Picture, recipe: CleansingRecipe) -> bool:
-    longest = max(picture.width_px, picture.height_px)
-    return isinstance(picture, JpegPicture) and picture.is_standard and longest <= recipe.standard_edge_px
+    return picture.is_standard and max(picture.width_px, picture.height_px) <= recipe.standard_edge_px
 
 
 def _keep(data: bytes, picture: Picture, recipe: CleansingRecipe, *, is_standard_wanted: bool) -> CleansedImage:

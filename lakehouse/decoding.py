@@ -117,6 +117,7 @@ class Picture(Protocol):
         height_px: Height as stored.
         exif: What the header says; some formats say it only after their pixels.
         is_turned_by_decoder: Whether decoding applies the orientation by itself, so that width and height are upright.
+        is_standard: Whether the file, without its metadata, may stand as a standard image if it is small enough.
     """
 
     format: str
@@ -124,6 +125,11 @@ class Picture(Protocol):
     height_px: int
     exif: ExifFacts
     is_turned_by_decoder: bool
+
+    @property
+    def is_standard(self) -> bool:
+        """See the attributes."""
+        ...
 
     def decode(self, edge_px: int) -> Decoded:
         """Decode to a longest edge of at least about `edge_px`, or in full where the image is smaller.
@@ -282,6 +288,8 @@ def _name_jpeg_failure(message: str) -> str:
 class PillowPicture:
     """Any other format, and JPEG that is sampled in an unusual way or in CMYK: the first frame."""
 
+    is_standard = False
+
     def __init__(self, data: bytes, name: str) -> None:
         self._data = data
         self.format = name
@@ -369,6 +377,7 @@ def _learn_heic() -> None:
 
 
 def _name_pillow_failure(error: Exception) -> str:
+    """Return the failure that Pillow means; its classes of errors do not tell, its words do."""
     message = str(error).lower()
     if "truncated" in message or "end of file" in message or "unexpected eof" in message:
         return "truncated"
