@@ -29,12 +29,12 @@ def create_view(
     if files and all(file.startswith("file://") for file in files):
         paths = ", ".join(quote(file.removeprefix("file://")) for file in files)
         columns = ", ".join(f'"{column}"' for column in TABLES[name].schema.names)
-        rows = f"read_parquet([{paths}], hive_partitioning=false)"
-        if tables.has_evolved(name):
-            # Files of earlier versions lack columns, in which their rows are null. Looking into all of them costs time.
+        # Files of earlier versions lack columns, in which their rows are null. Looking into all of them costs time.
+        has_evolved = tables.has_evolved(name)
+        rows = f"read_parquet([{paths}], hive_partitioning=false, union_by_name={has_evolved})"
+        if has_evolved:
             connection.register(f"{view}_columns", TABLES[name].schema.empty_table())
-            files_by_name = f"read_parquet([{paths}], hive_partitioning=false, union_by_name=true)"
-            rows = f"(FROM {view}_columns UNION ALL BY NAME FROM {files_by_name})"
+            rows = f"(FROM {view}_columns UNION ALL BY NAME FROM {rows})"
         connection.execute(f"CREATE VIEW {view} AS SELECT {columns} FROM {rows}")  # noqa: S608
     else:
         connection.register(view, tables.read(name, snapshot_id=snapshot_id))

@@ -87,7 +87,7 @@ def start_local_ray(workers: int) -> LocalRay:
     folder = Path(tempfile.mkdtemp(prefix="farmy-ray-", dir="/tmp"))
     with tempfile.TemporaryFile("w+") as log:
         with changed_environment(build_environment()):
-            process = subprocess.Popen(  # noqa: S603
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter with arguments built here
                 [sys.executable, "-m", "adapters.local_ray", str(workers), str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
