@@ -57,6 +57,10 @@ STOP_TIMEOUT_S = 30
 TAKE_IN_TIMEOUT_S = 120
 IDLE_S = 30
 MAX_IDLE_BYTES = 1_300_000_000
+PAGE_TIMEOUT_MS = 60_000
+"""Pages are slow while other tests use the processors."""
+
+expect.set_options(timeout=PAGE_TIMEOUT_MS)
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,7 @@ def page(browser: Browser) -> Iterator[Page]:
     context.add_init_script(
         "localStorage.setItem('communityNux', '1'); localStorage.setItem('dagster-nav-collapsed', 'true')"
     )
+    context.set_default_timeout(PAGE_TIMEOUT_MS)
     yield context.new_page()
     context.close()
 
@@ -214,7 +219,7 @@ def frame_graph(page: Page) -> None:
 def test_the_page_of_an_asset_shows_counts_and_pictures(farmy: RunningFarmy, page: Page) -> None:
     page.goto(f"{farmy.dagster_url}/assets/cleansed_images?view=partitions&partition=2026-11-04")
 
-    expect(page.get_by_text("rejected: not_an_image")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("rejected: not_an_image")).to_be_visible()
     show_pictures = page.get_by_text("[Show Markdown]")
     if show_pictures.count():
         show_pictures.first.click()
@@ -252,10 +257,10 @@ def test_label_studio_shows_the_tasks_to_a_signed_in_person(farmy: RunningFarmy,
     page.fill("input[name=password]", credentials.password)
     page.get_by_role("button", name="Log in").click()
     page.get_by_text("Farmy", exact=True).first.click()
-    expect(page.get_by_text(f"Tasks: {tasks} / {tasks}")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text(f"Tasks: {tasks} / {tasks}")).to_be_visible()
 
     page.goto(f"{page.url.split('?')[0]}?task={task_id}")
-    page.get_by_text(re.compile(r"^good@far\.\.")).click(timeout=30_000)
+    page.get_by_text(re.compile(r"^good@far\.\.")).click()
     expect(page.get_by_text("Pot, pan, cup or bucket").first).to_be_visible()
     # The tab of the pre-label, beside those of the three people.
     expect(page.get_by_text("farmy", exact=True).last).to_be_visible()

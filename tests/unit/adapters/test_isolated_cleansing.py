@@ -247,7 +247,8 @@ def test_images_that_may_need_much_memory_are_decoded_one_at_a_time(timing: Isol
     ids=["png", "heic", "avif", "tiff", "header only"],
 )
 def test_other_images_are_decoded_at_once(timing: IsolatedCleansing, data: bytes) -> None:
-    assert overlap(timing, data)
+    # Not always: a worker may have to be started first, which can take longer than the other one works.
+    assert any(overlap(timing, data) for _ in range(5))
 
 
 def test_a_worker_knows_nothing_of_our_environment(
