@@ -19,8 +19,7 @@ from adapters.isolated_cleansing import cleanse_isolated
 from adapters.lake import Lake
 from farmy_assets.day_runs import DayStage, Markdown, Wanted
 from lakehouse.cleansed_images import (
-    DECODING_VERSION,
-    JUDGING_VERSION,
+    CODE_VERSION,
     KeptImage,
     build_cleansed_rows,
     build_staging_key,
@@ -95,9 +94,10 @@ STAGE = DayStage(
     group="images",
     deps=("raw_images",),
     kind="python",
-    code_version=f"{DECODING_VERSION}.{JUDGING_VERSION}",
+    code_version=CODE_VERSION,
     select=select_firsts,
     compute=cleanse_images,
+    amends_by="decoding_fingerprint",
     amend=rejudge_images,
     preview=preview_verdicts,
 )

@@ -11,16 +11,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from adapters.cpu_time import measure_cpu_seconds
 from adapters.lake import Lake
 from adapters.tables import DayRows
 from lakehouse.day_updates import DayPlan, keep_standing_rows, plan_day
 from lakehouse.errors import DayChangedError
 from lakehouse.fingerprints import hash_values
+from lakehouse.reprocessing import CPU_SECONDS, ROWS_AMENDED, ROWS_COMPUTED
 from lakehouse.schemas import TABLES
 
 outcomes_log = logging.getLogger("farmy.outcomes")
@@ -64,8 +66,12 @@ class DayStage:
         select: What the day should hold.
         compute: From stale rows of `select` to finished rows of the table, with the same fingerprints; by default the
             selected rows are finished as they are.
-        amend: Of stale rows and the rows that the day holds of them: finished rows for those stale ones that what is
-            held suffices for, with their new fingerprints; the others are computed.
+        amends_by: The column with the fingerprint of the costly part of a row. A stale row whose costly part stands is
+            not computed but amended; without such a column every stale row is computed.
+        amend: Of stale rows whose costly part stands and of the rows that the day holds of them: finished rows, with
+            their new fingerprints.
+        retire: Of the rows that the day holds and that go: undoes outside what they stand for, before the commit that
+            drops them; repeated after a failure, so it repeats harmlessly.
         settle: What must follow the commit before notes are deleted; repeated after a failure, so it repeats
             harmlessly.
         preview: Pictures and counts for Dagster's page, of the day's finished rows.
@@ -80,7 +86,9 @@ class DayStage:
     code_version: str
     select: Callable[[Lake, date], Wanted]
     compute: Callable[[Lake, pa.Table], pa.Table] = lambda _lake, stale: stale
-    amend: Callable[[Lake, pa.Table, pa.Table], pa.Table] = lambda _lake, _stale, held: held.slice(0, 0)
+    amends_by: str | None = None
+    amend: Callable[[Lake, pa.Table, pa.Table], pa.Table] = lambda _lake, stale, _held: stale
+    retire: Callable[[Lake, pa.Table], None] = lambda _lake, _dropped: None
     settle: Callable[[Lake, pa.Table], None] = lambda _lake, _rows: None
     preview: Callable[[Lake, pa.Table], Mapping[str, Any]] = lambda _lake, _rows: {}
     is_hint_free: bool = True
@@ -118,15 +126,15 @@ def update_day(lake: Lake, stage: DayStage, day: date, *, run_id: str, force: bo
     Raises:
         FarmyError: If the outside world fails; the day is then as it was, and the next run goes on from there.
     """
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), measure_cpu_seconds()
     for _ in range(_REPEATS):
         try:
             # The day is read first: a row that another run commits after this is one that our commit must not miss.
             read = lake.tables.read_day(stage.table, day)
             wanted = stage.select(lake, day)
-            plan = plan_day(read.rows, wanted.rows, TABLES[stage.table].row_key, force=force)
-            finished = _finish(lake, stage, read.rows, plan, force=force)
-            rows, snapshot_id = _commit(lake, stage, day, read, plan, finished, run_id=run_id)
+            plan = plan_day(read.rows, wanted.rows, TABLES[stage.table].row_key, amends_by=stage.amends_by, force=force)
+            finished = _finish(lake, stage, read.rows, plan)
+            rows, snapshot_id = _commit(lake, stage, day, read, plan, finished, run_id=run_id, cpu_started=cpu_started)
             break
         except DayChangedError as error:
             changed = error
@@ -138,8 +146,8 @@ def update_day(lake: Lake, stage: DayStage, day: date, *, run_id: str, force: bo
         table=stage.table,
         day=day,
         rows=rows.num_rows,
-        computed=plan.stale.num_rows - finished.amended,
-        amended=finished.amended,
+        computed=plan.computed.num_rows,
+        amended=plan.amended.num_rows,
         dropped=len(plan.dropped),
         unchanged=plan.fresh,
         seconds=time.perf_counter() - started,
@@ -152,41 +160,52 @@ def update_day(lake: Lake, stage: DayStage, day: date, *, run_id: str, force: bo
     return outcome
 
 
-class _Finished(NamedTuple):
-    rows: pa.Table
-    amended: int
-
-
-def _finish(lake: Lake, stage: DayStage, current: pa.Table, plan: DayPlan, *, force: bool) -> _Finished:
-    """Return the rows that replace the stale ones, amended where what is held suffices, computed otherwise."""
+def _finish(lake: Lake, stage: DayStage, current: pa.Table, plan: DayPlan) -> pa.Table:
+    """Return the rows that replace the stale ones, amended where their costly part stands, computed otherwise."""
     definition = TABLES[stage.table]
-    parts, stale, amended = [definition.schema.empty_table()], plan.stale, 0
-    if plan.replaced and not force:
-        held = current.filter(pc.is_in(current.column(definition.row_key), pa.array(sorted(plan.replaced))))
-        parts.append(stage.amend(lake, stale, held))
-        done = pc.is_in(stale.column(definition.row_key), parts[-1].column(definition.row_key).combine_chunks())
-        stale = stale.filter(pc.invert(done))
-        amended = plan.stale.num_rows - stale.num_rows
-    if stale.num_rows:
-        parts.append(stage.compute(lake, stale))
-    fitting = [part.select(definition.schema.names).cast(definition.schema) for part in parts]
-    return _Finished(pa.concat_tables(fitting), amended)
+    parts = [definition.schema.empty_table()]
+    if plan.amended.num_rows:
+        amended_keys = plan.amended.column(definition.row_key).combine_chunks()
+        held = current.filter(pc.is_in(current.column(definition.row_key), value_set=amended_keys))
+        parts.append(stage.amend(lake, plan.amended, held))
+    if plan.computed.num_rows:
+        parts.append(stage.compute(lake, plan.computed))
+    return pa.concat_tables([part.select(definition.schema.names).cast(definition.schema) for part in parts])
 
 
 def _commit(
-    lake: Lake, stage: DayStage, day: date, read: DayRows, plan: DayPlan, finished: _Finished, *, run_id: str
+    lake: Lake,
+    stage: DayStage,
+    day: date,
+    read: DayRows,
+    plan: DayPlan,
+    finished: pa.Table,
+    *,
+    run_id: str,
+    cpu_started: float,
 ) -> tuple[pa.Table, int | None]:
     """Commit the day; return its rows and the snapshot, None if there was nothing to do."""
-    if plan.is_nothing:
+    if plan.is_nothing or (plan.only_adds and not finished.num_rows):
         return read.rows, None
-    rows = pa.concat_tables([keep_standing_rows(read.rows, plan, TABLES[stage.table].row_key), finished.rows])
+    row_key = TABLES[stage.table].row_key
+    if plan.dropped:
+        dropped = pa.array(sorted(plan.dropped), pa.string())
+        stage.retire(lake, read.rows.filter(pc.is_in(read.rows.column(row_key), value_set=dropped)))
+    rows = pa.concat_tables([keep_standing_rows(read.rows, plan, row_key), finished])
     snapshot_id = lake.tables.commit_day(
         stage.table,
         day,
         read=read,
-        rows=finished.rows if plan.only_adds else rows,
+        rows=finished if plan.only_adds else rows,
         append=plan.only_adds,
-        properties={"farmy.run-id": run_id, "farmy.code-version": stage.code_version, "farmy.day": day.isoformat()},
+        properties={
+            "farmy.run-id": run_id,
+            "farmy.code-version": stage.code_version,
+            "farmy.day": day.isoformat(),
+            CPU_SECONDS: f"{measure_cpu_seconds() - cpu_started:.3f}",
+            ROWS_COMPUTED: str(plan.computed.num_rows),
+            ROWS_AMENDED: str(plan.amended.num_rows),
+        },
     )
     return rows, snapshot_id
 

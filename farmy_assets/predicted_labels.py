@@ -26,12 +26,13 @@ def select_images(lake: Lake, day: date) -> Wanted:
     columns = ["image_id", "ingest_date", "standard_key", "status"]
     cleansed = lake.tables.read("cleansed_images", day=day, columns=columns)
     images = cleansed.filter(pc.not_equal(cleansed.column("status"), REJECTED)).drop_columns(["status"])
-    settings = {
-        "image_model": lake.image_model_labels.version,
-        "label_model": lake.label_models.newest_version,
-        "classes": [(label_class.id, label_class.name, label_class.imagenet) for label_class in lake.settings.classes],
-    }
-    return Wanted(with_fingerprints(images, ["image_id", "standard_key"], CODE_VERSION, settings))
+    classes = [(label_class.id, label_class.name, label_class.imagenet) for label_class in lake.settings.classes]
+    models = f"{lake.image_model_labels.version} {lake.label_models.newest_version}"
+    return Wanted(
+        with_fingerprints(
+            images, ["image_id", "standard_key"], CODE_VERSION, {"classes": classes}, [models] * images.num_rows
+        )
+    )
 
 
 def predict(lake: Lake, stale: pa.Table) -> pa.Table:

@@ -27,7 +27,8 @@ def select_guesses(lake: Lake, day: date) -> Wanted:
         list_closed_images(lake.tables.read("labelled_dataset", day=day, columns=["image_id", "phase"])),
         known_classes,
     )
-    return Wanted(with_fingerprints(guesses, guesses.column_names, CODE_VERSION))
+    models = guesses.column("model_version").to_pylist()
+    return Wanted(with_fingerprints(guesses, guesses.column_names, CODE_VERSION, models=models))
 
 
 def show_guesses(lake: Lake, stale: pa.Table) -> pa.Table:

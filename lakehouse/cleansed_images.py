@@ -1,8 +1,8 @@
 """Rows of `cleansed_images`, and what is shown of them.
 
 A row carries two fingerprints: `decoding_fingerprint` of what its measures and pictures were made from, and
-`fingerprint` of that and of the limits that they were judged by. Where the first one holds, a row that is stale is
-judged anew, and no image is opened.
+`fingerprint` of that and of what they were judged by. Where the first one holds, a row that is stale is judged anew,
+and no image is opened.
 """
 
 from collections import Counter
@@ -20,6 +20,7 @@ DECODING_VERSION = "2"
 """Raised when an image would give other measures or pictures; makes every row stale."""
 JUDGING_VERSION = "1"
 """Raised when the same measures would give another verdict; makes every row be judged anew."""
+CODE_VERSION = f"{DECODING_VERSION}.{JUDGING_VERSION}"
 _SAMPLE = 6
 
 
@@ -59,7 +60,8 @@ def fingerprint_images(images: pa.Table, recipe: CleansingRecipe, quality: Quali
     """
     decoding = with_fingerprints(images, ["image_id"], DECODING_VERSION, asdict(recipe))
     decoding = decoding.rename_columns({"fingerprint": "decoding_fingerprint"})
-    return with_fingerprints(decoding, ["decoding_fingerprint", "landed_at"], JUDGING_VERSION, asdict(quality))
+    settings = {"cleansing": asdict(recipe), "quality": asdict(quality)}
+    return with_fingerprints(decoding, ["image_id", "landed_at"], CODE_VERSION, settings)
 
 
 def build_cleansed_rows(images: pa.Table, kept: Sequence[KeptImage], quality: QualitySettings) -> pa.Table:
@@ -79,19 +81,18 @@ def build_cleansed_rows(images: pa.Table, kept: Sequence[KeptImage], quality: Qu
 
 
 def rejudge_rows(stale: pa.Table, held: pa.Table, quality: QualitySettings) -> pa.Table:
-    """Return the rows of those images whose measures and pictures stand, judged anew.
+    """Return the rows of images whose measures and pictures stand, judged anew.
 
     Args:
-        stale: `image_id, landed_at, decoding_fingerprint, fingerprint` of images, one row per image.
-        held: Rows of `cleansed_images` as they stand.
+        stale: `image_id, landed_at, fingerprint` of the images, one row per image.
+        held: At least their rows of `cleansed_images` as they stand.
         quality: What they are judged by.
     """
     standing = {row["image_id"]: row for row in held.to_pylist()}
     rows = []
-    for image in stale.select(["image_id", "landed_at", "decoding_fingerprint", "fingerprint"]).to_pylist():
-        row = standing.get(image["image_id"])
-        if row is not None and row["decoding_fingerprint"] == image["decoding_fingerprint"]:
-            rows.append(row | image | judge(row, quality)._asdict())
+    for image in stale.select(["image_id", "landed_at", "fingerprint"]).to_pylist():
+        row = standing[image["image_id"]]
+        rows.append(row | image | judge(row, quality)._asdict())
     return pa.Table.from_pylist(rows, schema=CLEANSED_IMAGES)
 
 

@@ -15,16 +15,24 @@ class DayPlan:
     """What is to be done with one day of one table.
 
     Attributes:
-        stale: The wanted rows that are missing or were computed from something else; they are computed.
+        computed: The wanted rows that are missing or were computed from something else.
+        amended: Those wanted rows of which only a cheap part was computed from something else: the rows that the day
+            holds suffice for them.
         dropped: Keys that the day holds and that are no longer wanted; their rows go.
         replaced: Keys that the day holds with an outdated fingerprint; their rows go as the new ones come.
         fresh: How many wanted rows stand as they are.
     """
 
-    stale: pa.Table
+    computed: pa.Table
+    amended: pa.Table
     dropped: frozenset[str]
     replaced: frozenset[str]
     fresh: int
+
+    @property
+    def stale(self) -> pa.Table:
+        """The wanted rows that do not stand as they are."""
+        return pa.concat_tables([self.computed, self.amended])
 
     @property
     def is_nothing(self) -> bool:
@@ -37,26 +45,43 @@ class DayPlan:
         return not self.dropped and not self.replaced
 
 
-def plan_day(current: pa.Table, wanted: pa.Table, row_key: str, *, force: bool = False) -> DayPlan:
+def plan_day(
+    current: pa.Table, wanted: pa.Table, row_key: str, *, amends_by: str | None = None, force: bool = False
+) -> DayPlan:
     """Compare what a day holds with what it should hold.
 
     Args:
-        current: The day's rows, at least `row_key` and `fingerprint`; several rows may share a key.
+        current: The day's rows, at least `row_key`, `fingerprint` and `amends_by`; several rows may share a key.
         wanted: One row per key that the day should hold, with its `fingerprint` and whatever its computation reads.
         row_key: Name of the key column.
+        amends_by: Name of the column, in both, with the fingerprint of the costly part of a row: where that holds, a
+            stale row is amended. Without it every stale row is computed.
         force: Whether to compute every wanted row again.
     """
-    held = dict(zip(current.column(row_key).to_pylist(), current.column("fingerprint").to_pylist(), strict=True))
-    keys = wanted.column(row_key).to_pylist()
-    prints = wanted.column("fingerprint").to_pylist()
-    is_stale = [force or held.get(key) != fingerprint for key, fingerprint in zip(keys, prints, strict=True)]
+    held = _read_pairs(current, row_key, "fingerprint")
+    prints = _read_pairs(wanted, row_key, "fingerprint")
+    is_stale = [force or held.get(key) != fingerprint for key, fingerprint in prints.items()]
     stale = wanted.filter(pa.array(is_stale, pa.bool_()))
+    is_amended = pa.array(_list_amended(current, stale, row_key, None if force else amends_by), pa.bool_())
     return DayPlan(
-        stale=stale,
-        dropped=frozenset(held.keys() - set(keys)),
+        computed=stale.filter(pc.invert(is_amended)),
+        amended=stale.filter(is_amended),
+        dropped=frozenset(held.keys() - prints.keys()),
         replaced=frozenset(held.keys() & set(stale.column(row_key).to_pylist())),
         fresh=wanted.num_rows - stale.num_rows,
     )
+
+
+def _read_pairs(rows: pa.Table, key: str, value: str) -> dict[str, str | None]:
+    return dict(zip(rows.column(key).to_pylist(), rows.column(value).to_pylist(), strict=True))
+
+
+def _list_amended(current: pa.Table, stale: pa.Table, row_key: str, amends_by: str | None) -> list[bool]:
+    """Return of each stale row whether its costly part stands."""
+    if amends_by is None:
+        return [False] * stale.num_rows
+    held = _read_pairs(current, row_key, amends_by)
+    return [held.get(key) == costly for key, costly in _read_pairs(stale, row_key, amends_by).items()]
 
 
 def keep_standing_rows(current: pa.Table, plan: DayPlan, row_key: str) -> pa.Table:

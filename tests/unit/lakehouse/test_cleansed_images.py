@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 import pytest
 
+from lakehouse import cleansed_images
 from lakehouse.cleansed_images import (
     KeptImage,
     build_cleansed_rows,
@@ -14,6 +15,7 @@ from lakehouse.cleansed_images import (
     select_sample_thumbnails,
 )
 from lakehouse.cleansing import CleansedImage, cleanse_image
+from lakehouse.fingerprints import CODE, SETTINGS, name_difference
 from lakehouse.quality import (
     CLEAN,
     REJECTED,
@@ -174,11 +176,32 @@ def test_what_was_decoded_alike_is_judged_anew_with_all_else_as_it_was() -> None
     assert rejudge_rows(select("0", "1", "2"), rows, QUALITY).equals(held)
 
 
-def test_what_was_decoded_otherwise_or_never_is_not_judged() -> None:
+def test_only_the_images_that_are_asked_for_are_judged() -> None:
     held = make_rows(GOOD, WARNED)
-    assert rejudge_rows(select("0", "1", recipe=CleansingRecipe(standard_edge_px=512)), held, QUALITY).num_rows == 0
-    assert list_prints(rejudge_rows(select("1", "9", quality=DULL), held, DULL), "image_id") == ["1"]
-    assert rejudge_rows(select("0"), held.slice(0, 0), QUALITY).schema == CLEANSED_IMAGES
+    assert list_prints(rejudge_rows(select("1", quality=DULL), held, DULL), "image_id") == ["1"]
+    assert rejudge_rows(select(), held, QUALITY).schema == CLEANSED_IMAGES
+
+
+def name_difference_of(before: pa.Table, after: pa.Table) -> set[str]:
+    pairs = zip(list_prints(before, "fingerprint"), list_prints(after, "fingerprint"), strict=True)
+    return {name_difference(held, wanted) for held, wanted in pairs}
+
+
+def test_another_limit_and_another_recipe_are_told_as_settings() -> None:
+    before = select("a", "b")
+    assert name_difference_of(before, select("a", "b", quality=DULL)) == {SETTINGS}
+    assert name_difference_of(before, select("a", "b", recipe=CleansingRecipe(standard_edge_px=512))) == {SETTINGS}
+
+
+@pytest.mark.parametrize("version", ["DECODING_VERSION", "CODE_VERSION"])
+def test_a_raised_version_is_told_as_code(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = select("a", "b")
+    monkeypatch.setattr(cleansed_images, "CODE_VERSION", "another")
+    monkeypatch.setattr(cleansed_images, version, "another")
+    after = select("a", "b")
+    assert name_difference_of(before, after) == {CODE}
+    is_decoded_again = list_prints(before, "decoding_fingerprint") != list_prints(after, "decoding_fingerprint")
+    assert is_decoded_again == (version == "DECODING_VERSION")
 
 
 def test_judging_anew_takes_the_time_of_arrival_as_it_is_now() -> None:

@@ -83,6 +83,25 @@ def test_force_computes_every_wanted_row_again(current: pa.Table, wanted: dict[s
     assert plan.fresh == 0
 
 
+@given(current_rows.map(make_current), wanted_rows, st.booleans())
+def test_a_stale_row_is_amended_where_its_costly_part_stands_and_computed_otherwise(
+    current: pa.Table,
+    wanted: dict[str, str],
+    force: bool,  # noqa: FBT001
+) -> None:
+    held = current.append_column("costly", pa.array([int(p) // 2 for p in current["fingerprint"].to_pylist()]))
+    rows = make_rows(list(wanted.items()))
+    rows = rows.append_column("costly", pa.array([int(p) // 2 for p in wanted.values()], pa.int64()))
+    plan = plan_day(held, rows, "key", amends_by="costly", force=force)
+    standing = {row["key"]: row["costly"] for row in held.to_pylist()}
+    amended = [row["key"] for row in plan.stale.to_pylist() if row["costly"] == standing.get(row["key"])]
+    assert sorted(plan.amended.column("key").to_pylist()) == ([] if force else sorted(amended))
+    assert sorted(plan.stale["key"].to_pylist()) == sorted(
+        plan_day(held, rows, "key", force=force).computed["key"].to_pylist()
+    )
+    assert set(plan.amended["key"].to_pylist()) <= plan.replaced
+
+
 def test_stale_rows_carry_what_their_computation_reads() -> None:
     wanted = make_rows([("a", "1"), ("b", "1")]).append_column("standard_key", pa.array(["x", "y"]))
     plan = plan_day(make_rows([("a", "1")]), wanted, "key")

@@ -1,11 +1,22 @@
+import re
 from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.fingerprints import carry_fingerprints, hash_values, with_fingerprints
+from lakehouse.fingerprints import (
+    CODE,
+    MODEL,
+    SETTINGS,
+    UPSTREAM,
+    carry_fingerprints,
+    hash_values,
+    name_difference,
+    with_fingerprints,
+)
 
 ROWS = pa.table({"image_id": ["a", "b"], "size": [1, 2], "note": ["x", None]})
 
@@ -67,6 +78,52 @@ def test_code_version_and_settings_make_every_row_stale() -> None:
         for version, limits in (("1", None), ("2", None), ("1", {"min": 1}), ("1", {"min": 2}))
     ]
     assert len({fingerprint for column in prints for fingerprint in column}) == 8
+
+
+def make_print(
+    version: str = "1", limit: int = 1, model: str | None = "m1", image_id: str = "a", **more: object
+) -> str:
+    rows = pa.table({"image_id": [image_id]})
+    models = None if model is None else [model]
+    return list_prints(with_fingerprints(rows, ["image_id"], version, {"min": limit, **more}, models))[0]
+
+
+def test_a_print_has_four_parts_of_hex_digits() -> None:
+    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{16}", make_print())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"version": "2"}, CODE),
+        ({"limit": 2}, SETTINGS),
+        ({"more": 1}, SETTINGS),
+        ({"model": "m2"}, MODEL),
+        ({"model": None}, MODEL),
+        ({"image_id": "b"}, UPSTREAM),
+        ({"model": "m2", "image_id": "b"}, MODEL),
+        ({"limit": 2, "model": "m2"}, SETTINGS),
+        ({"version": "2", "limit": 2, "model": "m2", "image_id": "b"}, CODE),
+    ],
+)
+def test_two_prints_of_a_row_name_the_first_reason_why_they_differ(change: dict[str, Any], reason: str) -> None:
+    assert name_difference(make_print(), make_print(**change)) == reason
+
+
+def test_a_print_in_a_form_of_earlier_versions_was_made_by_other_code() -> None:
+    assert name_difference(hash_values("a"), make_print()) == CODE
+
+
+def test_rows_that_depend_on_no_model_share_the_part_of_the_model() -> None:
+    prints = list_prints(with_fingerprints(ROWS, ["image_id"], "1"))
+    assert len({fingerprint.split("-")[2] for fingerprint in prints}) == 1
+
+
+def test_each_row_has_the_part_of_its_own_model() -> None:
+    prints = list_prints(with_fingerprints(ROWS, ["size"], "1", models=["m1", "m2"]))
+    assert [fingerprint.split("-")[2] for fingerprint in prints] == [
+        make_print(model=model).split("-")[2] for model in ("m1", "m2")
+    ]
 
 
 def test_the_print_of_a_row_does_not_depend_on_the_rows_beside_it() -> None:
