@@ -15,6 +15,7 @@ from adapters.settings import CHECKOUT, Settings
 from lakehouse.errors import SettingsError
 
 if TYPE_CHECKING:
+    from adapters.event_queue import EventQueue
     from adapters.features import FeatureStore
     from adapters.image_index import ImageIndex
     from adapters.label_models import LabelModels
@@ -94,6 +95,13 @@ class Lake:
 
         self._make_home()
         return ImageIndex(self.settings.home / "image_index.db")
+
+    @cached_property
+    def event_queue(self) -> "EventQueue | None":
+        """The queue to which the bucket sends its events; None if landing is to be listed."""
+        from adapters.event_queue import SqsQueue
+
+        return None if self.settings.queue_url is None else SqsQueue(self.settings.queue_url)
 
     @cached_property
     def compute(self) -> Compute:

@@ -95,6 +95,7 @@ class Settings(BaseSettings):
         objects: Where objects live: a folder or `s3://bucket/prefix`; `<home>/lake` if not set.
         s3_endpoint: Another S3 than Amazon's.
         s3_region: What that other S3 calls its region.
+        queue_url: The SQS queue to which the bucket sends its events; landing is listed if not set.
         label_studio_url: A Label Studio that runs elsewhere; Farmy starts its own if not set.
         label_studio_token: Access token for it.
         label_studio_port: Port of the Label Studio that Farmy starts.
@@ -115,6 +116,7 @@ class Settings(BaseSettings):
     objects: str | None = None
     s3_endpoint: str | None = None
     s3_region: str = "us-east-1"
+    queue_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+/[^\s?#@]*[^\s/?#@]$")] | None = None
     label_studio_url: str | None = None
     label_studio_token: SecretStr | None = None
     label_studio_port: Annotated[int, Field(ge=1, le=65535)] = 8080
