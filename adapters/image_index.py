@@ -16,7 +16,7 @@ from lakehouse.errors import NotFoundError, StorageError
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS first_arrivals (
     image_id TEXT PRIMARY KEY, arrival_id TEXT NOT NULL, ingest_date TEXT NOT NULL,
-    landed_at_us INTEGER NOT NULL, object_key TEXT NOT NULL
+    landed_at_us INTEGER NOT NULL, object_key TEXT NOT NULL, is_withdrawn INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS submissions (
     image_id TEXT NOT NULL, object_key TEXT NOT NULL, PRIMARY KEY (image_id, object_key)
@@ -38,14 +38,14 @@ class ImageIndex:
         with self._connection() as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.executescript(_SCHEMA)
+            columns = {row[1] for row in connection.execute("PRAGMA table_info(first_arrivals)")}
+            if "is_withdrawn" not in columns:  # made by an earlier version
+                connection.execute("ALTER TABLE first_arrivals ADD COLUMN is_withdrawn INTEGER NOT NULL DEFAULT 0")
 
     def find_firsts(self, image_ids: Sequence[str]) -> dict[str, FirstArrival]:
         """Return the first arrival of each image that is known."""
-        found: dict[str, FirstArrival] = {}
         with self._connection() as connection:
-            for start in range(0, len(image_ids), _CHUNK):
-                found |= _select_firsts(connection, image_ids[start : start + _CHUNK])
-        return found
+            return _select_all_firsts(connection, image_ids)
 
     def record_firsts(self, firsts: Iterable[FirstArrival]) -> list[FirstArrival]:
         """Record first arrivals; of two for one image the earlier stays.
@@ -54,16 +54,20 @@ class ImageIndex:
             Those that lost: recorded ones that an earlier one displaced, and given ones that came too late. Whoever
             holds them as first has to judge them again.
         """
+        given = list(firsts)
         losers = []
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
-            for first in firsts:
-                held = _select_firsts(connection, [first.image_id]).get(first.image_id)
-                if held is None or first.order < held.order:
-                    _insert_first(connection, first)
-                    losers += [held] if held is not None and held.arrival_id != first.arrival_id else []
-                elif held.arrival_id != first.arrival_id:
+            known = _select_all_firsts(connection, [first.image_id for first in given])
+            for first in given:
+                held = known.get(first.image_id)
+                is_other = held is not None and held.arrival_id != first.arrival_id
+                if held is not None and is_other and held.order <= first.order:
                     losers.append(first)
+                elif held != first:
+                    _insert_first(connection, first)
+                    known[first.image_id] = first
+                    losers += [held] if held is not None and is_other else []
             connection.execute("COMMIT")
         return losers
 
@@ -128,21 +132,34 @@ class ImageIndex:
             connection.close()
 
 
+def _select_all_firsts(connection: sqlite3.Connection, image_ids: Sequence[str]) -> dict[str, FirstArrival]:
+    found: dict[str, FirstArrival] = {}
+    for start in range(0, len(image_ids), _CHUNK):
+        found |= _select_firsts(connection, image_ids[start : start + _CHUNK])
+    return found
+
+
 def _select_firsts(connection: sqlite3.Connection, image_ids: Sequence[str]) -> dict[str, FirstArrival]:
     marks = ",".join("?" * len(image_ids))
     rows = connection.execute(
-        f"SELECT image_id, arrival_id, ingest_date, landed_at_us, object_key FROM first_arrivals "  # noqa: S608
+        f"SELECT image_id, arrival_id, ingest_date, landed_at_us, object_key, is_withdrawn FROM first_arrivals "  # noqa: S608
         f"WHERE image_id IN ({marks})",
         list(image_ids),
     )
     return {
-        image_id: FirstArrival(image_id, arrival_id, date.fromisoformat(day), landed_at_us, object_key)
-        for image_id, arrival_id, day, landed_at_us, object_key in rows
+        image_id: FirstArrival(
+            image_id, arrival_id, date.fromisoformat(day), landed_at_us, object_key, bool(is_withdrawn)
+        )
+        for image_id, arrival_id, day, landed_at_us, object_key, is_withdrawn in rows
     }
 
 
 def _insert_first(connection: sqlite3.Connection, first: FirstArrival) -> None:
     connection.execute(
-        "INSERT OR REPLACE INTO first_arrivals VALUES (?, ?, ?, ?, ?)",
-        (first.image_id, first.arrival_id, first.ingest_date.isoformat(), first.landed_at_us, first.object_key),
+        "INSERT OR REPLACE INTO first_arrivals (image_id, arrival_id, ingest_date, landed_at_us, object_key, "
+        "is_withdrawn) VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            *(first.image_id, first.arrival_id, first.ingest_date.isoformat(), first.landed_at_us),
+            *(first.object_key, first.is_withdrawn),
+        ),
     )

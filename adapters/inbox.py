@@ -4,8 +4,10 @@ Whoever looks (sensor, `farmy run`, reconcile) only leaves notes; the runs that 
 twice changes nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+
+import pyarrow as pa
 
 from adapters.lake import Lake
 from lakehouse.annotation_progress import (
@@ -17,38 +19,116 @@ from lakehouse.annotation_progress import (
 from lakehouse.arrivals import (
     ARRIVAL_NOTES,
     LANDING,
+    PARKED_NOTES,
+    Arrival,
     FirstArrival,
-    encode_note,
+    Hint,
+    Note,
+    ParkedObject,
+    build_arrival_hint,
+    build_notes,
+    build_notes_prefix,
+    decode_note,
     list_first_candidates,
     list_watched_prefixes,
-    rebuild_arrivals,
     select_arrivals,
+    select_new_arrivals,
 )
 from lakehouse.fingerprints import hash_values
 
 _PROGRESS = "annotation_progress"
+_WATCHED = "watched_landing"
+
+
+def note_hints(lake: Lake, hints: Mapping[date, Iterable[Hint]]) -> None:
+    """Leave hints for the runs of their days, durably; the same hints twice change nothing."""
+    for note in build_notes(hints):
+        lake.objects.create(note.key, note.encode())
+
+
+def read_notes(lake: Lake, day: date) -> list[Note]:
+    """Return the notes of arrivals that wait for a run of the day."""
+    keys = [fact.key for fact in lake.objects.list(build_notes_prefix(day))]
+    return [decode_note(key, lake.objects.read(key)) for key in keys]
 
 
 def note_watched_arrivals(lake: Lake, today: date) -> int:
-    """Leave a note for every new object in the day prefixes that can still change; return how many."""
+    """Leave hints for every new object in the day prefixes that can still change; return how many.
+
+    Where nothing is listed that was not listed the last time, no table is looked at.
+    """
     sources = lake.objects.list_folders(LANDING)
-    return _note_arrivals(lake, list_watched_prefixes(sources, today, lake.settings.watch_days))
+    prefixes = list_watched_prefixes(sources, today, lake.settings.watch_days)
+    arrivals = select_arrivals(fact for prefix in prefixes for fact in lake.objects.list(prefix))
+    state = hash_values([(arrival.arrival_id, arrival.sidecar_id) for arrival in arrivals])
+    if lake.index.read_cursor(_WATCHED) == state:
+        return 0
+    noted = note_new_arrivals(lake, arrivals)
+    lake.index.write_cursor(_WATCHED, state)
+    return noted
 
 
 def note_all_arrivals(lake: Lake) -> int:
-    """Leave a note for every new object anywhere in landing; return how many."""
-    return _note_arrivals(lake, [LANDING])
+    """Leave hints for every new object anywhere in landing; return how many."""
+    return note_new_arrivals(lake, select_arrivals(lake.objects.list(LANDING)))
 
 
-def _note_arrivals(lake: Lake, prefixes: Iterable[str]) -> int:
-    listed = [fact for prefix in prefixes for fact in lake.objects.list(prefix)]
-    arrivals = select_arrivals((fact.key, fact.modified_at, fact.size_bytes) for fact in listed)
-    known: set[str] = set()
+def note_new_arrivals(lake: Lake, arrivals: Sequence[Arrival], occasion: str = "") -> int:
+    """Leave hints for those arrivals that the tables do not know as they are; return how many.
+
+    Args:
+        lake: The lake.
+        arrivals: What a listing of landing shows.
+        occasion: Why they are looked at; another one has the same arrivals tried again.
+    """
+    columns = ["arrival_id", "sidecar_id", "withdrawal"]
+    hints: dict[date, list[Hint]] = {}
     for day in {arrival.ingest_date for arrival in arrivals}:
-        rows = lake.tables.read("raw_images", day=day, columns=["arrival_id"])
-        known.update(rows.column("arrival_id").to_pylist())
-    new = [arrival for arrival in arrivals if arrival.arrival_id not in known]
-    return sum(lake.objects.create(arrival.note_key, encode_note(arrival)) for arrival in new)
+        own = [arrival for arrival in arrivals if arrival.ingest_date == day]
+        new = select_new_arrivals(own, lake.tables.read("raw_images", day=day, columns=columns))
+        hints[day] = [build_arrival_hint(arrival, occasion) for arrival in new]
+    note_hints(lake, hints)
+    return sum(map(len, hints.values()))
+
+
+def find_days_of_objects(lake: Lake, object_keys: Iterable[str]) -> dict[str, set[date]]:
+    """Return the days on which the tables hold an arrival of each object; none of most days' files are opened."""
+    keys = sorted(set(object_keys))
+    if not keys:
+        return {}
+    rows = lake.tables.read("raw_images", columns=["object_key", "ingest_date"], where={"object_key": keys})
+    days: dict[str, set[date]] = {}
+    for key, day in zip(*(rows.column(name).to_pylist() for name in rows.column_names), strict=True):
+        days.setdefault(key, set()).add(day)
+    return days
+
+
+def park(lake: Lake, objects: Iterable[ParkedObject]) -> None:
+    """Remember objects that cannot be taken in until somebody changes something."""
+    for parked in objects:
+        lake.objects.create(parked.note_key, parked.encode())
+
+
+def list_parked(lake: Lake, day: date | None = None) -> list[ParkedObject]:
+    """Return the objects, of one day or of all, that cannot be taken in until somebody changes something."""
+    prefix = PARKED_NOTES if day is None else f"{PARKED_NOTES}{day}/"
+    return [ParkedObject.decode(lake.objects.read(fact.key)) for fact in lake.objects.list(prefix)]
+
+
+def retry_parked(lake: Lake, occasion: str) -> int:
+    """Leave hints for the objects that could not be taken in; return how many.
+
+    Args:
+        lake: The lake.
+        occasion: When this is: the same objects are tried once for each occasion.
+    """
+    parked = list_parked(lake)
+    hints: dict[date, list[Hint]] = {}
+    for held in parked:
+        hints.setdefault(held.day, []).append(Hint(held.object_key, occasion=occasion))
+    note_hints(lake, hints)
+    lake.objects.delete([held.note_key for held in parked])
+    return len(parked)
 
 
 def note_annotation_progress(lake: Lake, *, from_the_beginning: bool = False) -> int:
@@ -72,31 +152,47 @@ def rebuild_index(lake: Lake) -> int:
 
     An arrival that counts as first beside an earlier one of the same image is noted, to be judged again.
     """
-    firsts = lake.tables.read(
-        "raw_images", columns=["arrival_id", "image_id", "ingest_date", "object_key", "landed_at", "is_first"]
-    )
-    candidates = list_first_candidates(firsts.filter(firsts.column("is_first")))
+    columns = ["arrival_id", "image_id", "ingest_date", "object_key", "landed_at", "withdrawal", "is_first"]
+    rows = lake.tables.read("raw_images", columns=columns)
+    candidates = list_first_candidates(rows.filter(rows.column("is_first")))
     earliest: dict[str, FirstArrival] = {}
     for candidate in sorted(candidates, key=lambda candidate: candidate.order):
         earliest.setdefault(candidate.image_id, candidate)
     lake.index.replace_firsts(earliest.values())
-    note_again(lake, [candidate for candidate in candidates if candidate != earliest[candidate.image_id]])
+    displaced = [candidate for candidate in candidates if candidate != earliest[candidate.image_id]]
+    note_again(lake, displaced, "another one is first")
+    note_copies_of_withdrawn(
+        lake, [first for first in earliest.values() if first.is_withdrawn], "the first is withdrawn"
+    )
     return len(earliest)
 
 
-def note_again(lake: Lake, firsts: Iterable[FirstArrival]) -> None:
-    """Leave a note for arrivals that the tables hold already, so that they are judged again."""
-    for first in firsts:
-        rows = lake.tables.read("raw_images", day=first.ingest_date, where={"arrival_id": [first.arrival_id]})
-        for arrival in rebuild_arrivals(rows):
-            lake.objects.create(arrival.note_key, encode_note(arrival))
+def note_again(lake: Lake, arrivals: Iterable[FirstArrival], occasion: str) -> None:
+    """Leave hints for arrivals that the tables hold already, so that they are judged again."""
+    hints: dict[date, list[Hint]] = {}
+    for arrival in arrivals:
+        hints.setdefault(arrival.ingest_date, []).append(Hint(arrival.object_key, occasion=occasion))
+    note_hints(lake, hints)
+
+
+def note_copies_of_withdrawn(lake: Lake, withdrawn: Sequence[FirstArrival], occasion: str) -> None:
+    """Leave hints for the copies of images whose first arrival is withdrawn: one of them is the first now."""
+    copies = read_copies(lake, [first.image_id for first in withdrawn])
+    note_again(lake, [copy for copy in list_first_candidates(copies) if not copy.is_withdrawn], occasion)
+
+
+def read_copies(lake: Lake, image_ids: Sequence[str]) -> pa.Table:
+    """Return the rows of all arrivals of images, as far as they are compared."""
+    columns = ["arrival_id", "image_id", "ingest_date", "object_key", "landed_at", "withdrawal"]
+    if not image_ids:
+        return lake.tables.read("raw_images", columns=columns).slice(0, 0)
+    return lake.tables.read("raw_images", columns=columns, where={"image_id": image_ids})
 
 
 def wake_day(lake: Lake, day: date) -> None:
-    """Have the arrivals sensor ask for a run of a day, by noting again an arrival that it holds already."""
-    rows = lake.tables.read("raw_images", day=day).slice(0, 1)
-    for arrival in rebuild_arrivals(rows):
-        lake.objects.create(arrival.note_key, encode_note(arrival))
+    """Have the arrivals sensor ask for a run of a day, though nothing arrived."""
+    rows = lake.tables.read("raw_images", day=day, columns=["object_key"]).slice(0, 1)
+    note_hints(lake, {day: [Hint(key, occasion="not up to date") for key in rows.column("object_key").to_pylist()]})
 
 
 def list_days_with_arrivals(lake: Lake) -> dict[date, str]:

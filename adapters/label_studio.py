@@ -161,6 +161,17 @@ class LabelStudio:
             created |= {task.image_id: task_id for task, task_id in zip(chunk, task_ids, strict=True)}
         return created
 
+    def delete_tasks(self, project_id: int, task_ids: Sequence[int]) -> None:
+        """Delete tasks with all their answers and guesses; those that are gone are passed over."""
+        for chunk in _split(task_ids, _FIND_CHUNK):
+            self._connection.call(
+                "POST",
+                "/api/dm/actions/",
+                attempt=f"delete {len(chunk)} tasks of project {project_id}",
+                parameters={"id": "delete_tasks", "project": project_id},
+                content={"selectedItems": {"all": False, "included": list(chunk)}},
+            )
+
     def list_changed_tasks(self, project_id: int, since: datetime | None = None) -> list[ChangedTask]:
         """Return the tasks that were created or answered at or after a moment, oldest change first.
 

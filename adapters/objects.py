@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
-from lakehouse.errors import NotFoundError, StorageError
+from lakehouse.arrivals import ObjectFact
+from lakehouse.errors import AccessRefusedError, NotFoundError, SettingsError, StorageError
 
 if TYPE_CHECKING:
     from obstore.store import RetryConfig
@@ -35,12 +36,16 @@ _NO_KEY = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
-class ObjectFact:
-    """What a listing says of one object."""
+class FetchedObject:
+    """An object's bytes and what it was when they were read.
 
-    key: str
-    size_bytes: int
-    modified_at: datetime
+    Attributes:
+        fact: What a listing would have said of it then.
+        data: Its bytes; None if it was larger than asked for.
+    """
+
+    fact: ObjectFact
+    data: bytes | None
 
 
 class Objects:
@@ -97,6 +102,18 @@ class Objects:
             )
         return cls(store, f"s3://{bucket}/{prefix}".rstrip("/"))
 
+    @property
+    def bucket_and_prefix(self) -> tuple[str, str]:
+        """The bucket, and where in it the root is: empty for the bucket itself.
+
+        Raises:
+            SettingsError: If the objects live in a folder.
+        """
+        if self.folder is not None:
+            raise SettingsError(f"{self.root} is a folder and no bucket: set FARMY_OBJECTS to s3://bucket/prefix.")
+        bucket, _, prefix = self.root.removeprefix("s3://").partition("/")
+        return bucket, prefix
+
     def read(self, key: str) -> bytes:
         """Return an object's bytes.
 
@@ -106,6 +123,24 @@ class Objects:
         """
         with _translated_errors("read", key, self.root):
             return bytes(obstore.get(self._store, key).bytes())
+
+    def fetch(self, key: str, max_bytes: int) -> FetchedObject:
+        """Return an object's bytes with its size and LastModified, all of one version of it.
+
+        Args:
+            key: The object.
+            max_bytes: Of a larger object nothing is read.
+
+        Raises:
+            NotFoundError: If there is no such object.
+            AccessRefusedError: If it may not be read.
+            StorageError: If it cannot be read.
+        """
+        with _translated_errors("read", key, self.root):
+            found = obstore.get(self._store, key)
+            meta = found.meta
+            fact = ObjectFact(key, self._round_time(meta["last_modified"]), meta["size"])
+            return FetchedObject(fact, bytes(found.bytes()) if fact.size_bytes <= max_bytes else None)
 
     def exists(self, key: str) -> bool:
         """Tell whether there is an object of that key."""
@@ -140,8 +175,15 @@ class Objects:
                 facts += _list_files(self.folder, prefix)
             else:
                 for chunk in obstore.list(self._store, prefix=prefix):
-                    facts += [ObjectFact(meta["path"], meta["size"], meta["last_modified"]) for meta in chunk]
+                    facts += [
+                        ObjectFact(meta["path"], self._round_time(meta["last_modified"]), meta["size"])
+                        for meta in chunk
+                    ]
         return sorted(facts, key=lambda fact: fact.key)
+
+    def _round_time(self, moment: datetime) -> datetime:
+        """Return a LastModified as every answer gives it: those of a bucket differ below the second."""
+        return moment if self.folder is not None else moment.replace(microsecond=0)
 
     def list_folders(self, prefix: str) -> Iterator[str]:
         """Yield the prefixes one level below a prefix, each ending in a slash; costs one listing with a delimiter."""
@@ -174,7 +216,7 @@ def _list_files(folder: Path, prefix: str) -> Iterator[ObjectFact]:
                 continue
             with suppress(FileNotFoundError):  # deleted since
                 facts = path.stat()
-                yield ObjectFact(key, facts.st_size, _EPOCH + timedelta(microseconds=facts.st_mtime_ns // 1000))
+                yield ObjectFact(key, _EPOCH + timedelta(microseconds=facts.st_mtime_ns // 1000), facts.st_size)
 
 
 def _raise_unless_missing(error: OSError) -> None:
@@ -190,6 +232,11 @@ def _translated_errors(action: str, key: str, root: str) -> Iterator[None]:
         raise NotFoundError(f"There is no object {key} in {root}.") from error
     except AlreadyExistsError:
         raise
+    except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
+        raise AccessRefusedError(
+            f"May not {action} {key} in {root}: {str(error).splitlines()[0]}. Grant that, or see whose credentials are "
+            "in the environment; then run again: nothing was lost."
+        ) from error
     except (BaseError, OSError, ValueError) as error:  # ValueError: a key that no store can hold, such as a/../b
         raise StorageError(
             f"Could not {action} {key} in {root}: {str(error).splitlines()[0]}. Check that the place exists, has room, "

@@ -81,10 +81,28 @@ def _check_index(lake: Lake) -> str:
 
 
 def _check_notes(lake: Lake) -> str:
-    from adapters.inbox import list_days_with_arrivals, list_days_with_progress
+    from adapters.inbox import list_days_with_arrivals, list_days_with_progress, list_parked
 
     waiting = {*list_days_with_arrivals(lake), *list_days_with_progress(lake)}
+    parked = list_parked(lake)
+    if parked:
+        raise StorageError(
+            f"{len(parked)} objects in landing cannot be taken in, the first: {parked[0].reason} `farmy reconcile` has "
+            "each tried again."
+        )
     return f"{len(waiting)} days with notes that wait for a run"
+
+
+def _check_queue(lake: Lake) -> str:
+    if lake.event_queue is None:
+        return "none: arrivals are found by listing landing"
+    depth = lake.event_queue.measure()
+    if depth.dead:
+        raise StorageError(
+            f"{depth.dead} messages wait in the dead-letter queue: look at each message's attribute `reason`, mend "
+            "what sends it, and redrive or purge that queue. What they told of is found by `farmy reconcile`."
+        )
+    return f"{depth.waiting} messages wait, {depth.in_flight} in flight"
 
 
 def _check_label_studio(lake: Lake) -> str:
@@ -114,6 +132,7 @@ CHECKS: Mapping[str, Callable[[Lake], str]] = {
     "objects": _check_objects,
     "tables": _check_tables,
     "look-up index": _check_index,
+    "event queue": _check_queue,
     "notes": _check_notes,
     "models": _check_model,
     "Label Studio": _check_label_studio,

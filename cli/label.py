@@ -28,7 +28,9 @@ def label(token: str, *, as_json: bool) -> None:
 
 
 def read_label(lake: Lake, token: str) -> dict[str, Any]:
-    """Return an image's status (`NOT_CLASSIFIED`, `REJECTED` or `CLASSIFIED`) and its labels, people's first.
+    """Return an image's status and its labels, people's first.
+
+    The status is `NOT_CLASSIFIED`, `CLASSIFIED`, `REJECTED` by cleansing, or `WITHDRAWN` by who landed it.
 
     Raises:
         NotFoundError: If nobody ever submitted or landed it.
@@ -37,6 +39,8 @@ def read_label(lake: Lake, token: str) -> dict[str, Any]:
     first = lake.index.find_firsts([image_id]).get(image_id)
     if first is None:
         return {"token": image_id, "status": NOT_CLASSIFIED, "labels": []}
+    if first.is_withdrawn:
+        return {"token": image_id, "status": "WITHDRAWN", "labels": []}
     where = {"image_id": [image_id]}
     verdicts = lake.tables.read("cleansed_images", day=first.ingest_date, where=where).to_pylist()
     if verdicts and verdicts[0]["status"] == REJECTED:

@@ -55,6 +55,7 @@ def read_status(lake: Lake) -> dict[str, Any]:
             {"day": day.isoformat(), **{name: counts[name][day] for name in counts}, "stale": stale[day]}
             for day in days
         ],
+        "objects_parked": [parked.object_key for parked in inbox.list_parked(lake)],
         "waiting": sorted({day.isoformat() for day in (*arrivals, *progress)}),
         "images_in_conflict": len(contested),
         "label_model": lake.label_models.newest_version,
@@ -66,5 +67,7 @@ def _show(result: dict[str, Any]) -> None:
     print_table(None, [{_HEADINGS.get(name, name): value for name, value in row.items()} for row in result["days"]])
     console.print(f"Images in conflict: {result['images_in_conflict']}")
     console.print(f"Days with notes that wait for a run: {', '.join(result['waiting']) or 'none'}")
+    if result["objects_parked"]:
+        console.print(f"Objects that cannot be taken in: {len(result['objects_parked'])}, `farmy doctor` says why")
     console.print(f"Label model: {result['label_model'] or 'none yet'}")
     console.print(f"Releases: {', '.join(result['releases']) or 'none yet'}")

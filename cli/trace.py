@@ -21,7 +21,7 @@ _STAGES = (
 )
 
 _SHOWN = {
-    "arrivals": ("landed_at", "source", "object_key", "size_bytes", "is_first"),
+    "arrivals": ("landed_at", "source", "object_key", "size_bytes", "is_first", "licence", "consent", "withdrawal"),
     "cleansed_images": (
         *("status", "reason", "format", "width_px", "height_px", "captured_at_local", "camera_model"),
         *("edge_sharpness", "detail_brightness", "burnt_share"),

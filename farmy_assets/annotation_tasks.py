@@ -11,6 +11,7 @@ import pyarrow as pa
 from adapters.lake import Lake
 from farmy_assets.day_runs import DayStage, Wanted
 from lakehouse.annotations import NewTask
+from lakehouse.arrivals import list_withdrawn_images
 from lakehouse.fingerprints import with_fingerprints
 from lakehouse.ontology import build_labelling_interface
 from lakehouse.tasks import assign_annotators, build_tasks, select_images_to_annotate
@@ -51,6 +52,20 @@ def put_before_people(lake: Lake, stale: pa.Table) -> pa.Table:
     return build_tasks(stale, task_ids, project_id, assignees)
 
 
+def withdraw_tasks(lake: Lake, dropped: pa.Table) -> None:
+    """Delete the tasks of images that were taken back, with the answers to them; they stay in the tables' past.
+
+    Tasks whose images only lost their verdict or their place as a leader stay: they may come back.
+    """
+    day = dropped.column("ingest_date")[0].as_py()
+    raw = lake.tables.read("raw_images", day=day, columns=["image_id", "is_first", "withdrawal"])
+    withdrawn = set(list_withdrawn_images(raw))
+    tasks = [row for row in dropped.to_pylist() if row["image_id"] in withdrawn]
+    for project_id in {row["project_id"] for row in tasks}:
+        task_ids = [row["task_id"] for row in tasks if row["project_id"] == project_id]
+        lake.label_studio.delete_tasks(project_id, task_ids)
+
+
 STAGE = DayStage(
     table="annotation_tasks",
     description=__doc__,
@@ -60,4 +75,5 @@ STAGE = DayStage(
     code_version=CODE_VERSION,
     select=select_images,
     compute=put_before_people,
+    retire=withdraw_tasks,
 )

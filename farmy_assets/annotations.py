@@ -7,6 +7,9 @@ their rows. Read by `labelled_dataset`.
 
 from datetime import date
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from adapters.lake import Lake
 from farmy_assets.day_runs import DayStage, Wanted
 from lakehouse.annotation_progress import (
@@ -15,13 +18,20 @@ from lakehouse.annotation_progress import (
     list_progress_notes_prefix,
     parse_progress_note_key,
 )
+from lakehouse.arrivals import list_withdrawn_images
 
 CODE_VERSION = "1"
 
 
 def select_answers(lake: Lake, day: date) -> Wanted:
-    """Return the day's answers: those of tasks that changed as they are now, all others as they stand."""
+    """Return the day's answers: those of tasks that changed as they are now, all others as they stand.
+
+    Answers on images that were taken back go: they stay in the table's past.
+    """
+    raw = lake.tables.read("raw_images", day=day, columns=["image_id", "is_first", "withdrawal"])
+    withdrawn = pa.array(list_withdrawn_images(raw), pa.string())
     standing = lake.tables.read("annotations", day=day)
+    standing = standing.filter(pc.invert(pc.is_in(standing.column("image_id"), value_set=withdrawn)))
     notes = [fact.key for fact in lake.objects.list(list_progress_notes_prefix(day))]
     if not notes:
         return Wanted(standing)

@@ -1,11 +1,12 @@
 """Jobs: which assets run together, and the one that repairs."""
 
+from datetime import UTC, datetime
+
 import dagster as dg
 
-from adapters import inbox
 from adapters.lake import Lake
-from farmy_assets.day_assets import build_failure
-from farmy_assets.stages import list_stale_days
+from farmy_assets.day_assets import record_failure
+from farmy_assets.reconciliation import reconcile_lake
 from lakehouse.errors import FarmyError
 from lakehouse.schemas import LOOP
 
@@ -14,6 +15,8 @@ IMAGE_ASSETS = [
     "cleansed_images",
     "near_duplicates",
     "annotation_tasks",
+    # Whose answers go with the images that were taken back.
+    "annotations",
     # Decided anew where the rule has changed: the reconcile wakes a stale day through this job.
     "labelled_dataset",
     "predicted_labels",
@@ -44,17 +47,13 @@ release_job = dg.define_asset_job(
 
 @dg.op
 def reconcile(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
-    """Compare what is really there with the tables, and leave notes for whatever is missing or stale."""
+    """Compare what is really there with the tables, and leave notes for whatever is missing, gone or stale."""
     try:
-        context.log.info(f"{inbox.rebuild_index(lake)} images in the look-up index")
-        context.log.info(f"{inbox.note_all_arrivals(lake)} objects in landing that no table knows")
-        if lake.is_label_studio_up():
-            context.log.info(f"{inbox.note_annotation_progress(lake, from_the_beginning=True)} tasks to look at again")
-        for day in list_stale_days(lake):
-            context.log.info(f"{day} is not up to date")
-            inbox.wake_day(lake, day)
+        found = reconcile_lake(lake, datetime.now(UTC))
     except FarmyError as error:
-        raise build_failure(error) from error
+        raise record_failure(context, error) from error
+    for name, value in found.describe().items():
+        context.log.info(f"{name.replace('_', ' ')}: {value}")
 
 
 @dg.job(description="Repairs from listings what events and polls lost; the sensors then ask for the runs.")

@@ -11,6 +11,11 @@ from lakehouse.phases import COMPLETE, QUEUED
 from lakehouse.predicted_labels import LABEL_MODEL
 from lakehouse.schemas import IMAGE_CATALOG
 
+_OF_ARRIVAL = (
+    *("image_id", "ingest_date", "source", "object_key", "landed_at", "size_bytes"),
+    *("licence", "consent", "retain_until", "withdrawal"),
+)
+
 
 @dataclass(frozen=True)
 class DayTables:
@@ -44,7 +49,7 @@ def build_image_catalog(day: DayTables) -> pa.Table:
         is_accepted = bool(label) and not label["is_conflict"] and label["phase"] == COMPLETE
         guess = guesses.get(image_id, {})
         rows.append(
-            {name: raw[name] for name in ("image_id", "ingest_date", "source", "object_key", "landed_at", "size_bytes")}
+            {name: raw[name] for name in _OF_ARRIVAL}
             | {
                 name: cleaned.get(name)
                 for name in ("status", "reason", "format", "width_px", "height_px", "brightness_mean", "edge_sharpness")

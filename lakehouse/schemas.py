@@ -28,6 +28,13 @@ _BOX = (
     _column("box_height_px", pa.float64(), "pixels of the standard image", nullable=True),
 )
 
+_TERMS = (
+    _column("licence", pa.string(), "under which it comes", nullable=True),
+    _column("consent", pa.string(), "granted, not_required, unknown or withdrawn", nullable=True),
+    _column("retain_until", pa.date32(), "the last UTC date on which it may be kept", nullable=True),
+    _column("withdrawal", pa.string(), "why it was taken back: object_deleted, consent_withdrawn", nullable=True),
+)
+
 RAW_IMAGES = pa.schema(
     [
         _column("arrival_id", pa.string(), "one version of one landed object: hash of key, time and size"),
@@ -38,7 +45,10 @@ RAW_IMAGES = pa.schema(
         _column("landed_at", TIMESTAMP, "LastModified of the object"),
         _column("size_bytes", pa.int64(), "size of the object"),
         _column("original_key", pa.string(), "key of the bytes in raw/"),
+        _column("sidecar_id", pa.string(), "which version of the producer's <name>.json was read", nullable=True),
         _column("sidecar_json", pa.string(), "what the producer's <name>.json says, as it was written", nullable=True),
+        _column("sidecar_problem", pa.string(), "why that could not be used, one of a closed set", nullable=True),
+        *_TERMS,
         _column("is_first", pa.bool_(), "whether this is the earliest arrival of the image; a copy otherwise"),
         _column("first_arrival_id", pa.string(), "the earliest arrival of the image"),
         _column("first_ingest_date", pa.date32(), "the day of the earliest arrival"),
@@ -213,6 +223,7 @@ IMAGE_CATALOG = pa.schema(
         _column("object_key", pa.string(), "key of its first object in landing"),
         _column("landed_at", TIMESTAMP, "when it first arrived"),
         _column("size_bytes", pa.int64(), "size of the original"),
+        *_TERMS,
         _column("status", pa.string(), "clean, suspect or rejected; null before cleansing", nullable=True),
         _column("reason", pa.string(), "why it is not clean", nullable=True),
         _column("format", pa.string(), "what the bytes are", nullable=True),

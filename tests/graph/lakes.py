@@ -12,10 +12,11 @@ from PIL import Image
 
 from adapters import inbox
 from adapters.lake import Lake
-from adapters.objects import ObjectFact, Objects
+from adapters.objects import FetchedObject, Objects
 from adapters.settings import load_settings
 from cli.runs import run_assets
 from farmy_assets.day_runs import DayOutcome
+from lakehouse.arrivals import ObjectFact
 from lakehouse.errors import StorageError
 from lakehouse.schemas import TABLES
 
@@ -98,6 +99,10 @@ class FailingObjects(Objects):
     def read(self, key: str) -> bytes:
         self._count("read", key)
         return super().read(key)
+
+    def fetch(self, key: str, max_bytes: int) -> FetchedObject:
+        self._count("read", key)
+        return super().fetch(key, max_bytes)
 
     def create(self, key: str, data: bytes) -> bool:
         self._count("write", key)
