@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -111,7 +112,8 @@ class ThreadCompute:
         with ThreadPoolExecutor(self.workers, thread_name_prefix="work") as cores:
 
             def handle(item: Item) -> Kept:
-                return write(item, cores.submit(work, read(item)).result())
+                data = read(item)
+                return write(item, cores.submit(copy_context().run, work, data).result())
 
             yield from _begin_each(
                 handle, items, threads=threads, most_items=threads, size_bytes=size_bytes, most_bytes=most_bytes
@@ -147,7 +149,8 @@ def _begin_each(
                     future, taken_bytes = in_flight.popleft()
                     yield future
                     held_bytes -= taken_bytes
-                in_flight.append((pool.submit(function, item), size))
+                # What is bound to log lines: a pool's threads do not inherit it.
+                in_flight.append((pool.submit(copy_context().run, function, item), size))
                 held_bytes += size
             while in_flight:
                 yield in_flight.popleft()[0]

@@ -10,11 +10,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from adapters.compute import Compute, ThreadCompute
+from adapters.logs import begin_logs
 from adapters.objects import Objects
 from adapters.settings import CHECKOUT, Settings
 from lakehouse.errors import SettingsError
 
 if TYPE_CHECKING:
+    from adapters.alerts import AlertChannel
     from adapters.event_queue import EventQueue
     from adapters.features import FeatureStore
     from adapters.image_index import ImageIndex
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
     from adapters.label_studio import LabelStudio
     from adapters.label_studio_server import LabelStudioServer
     from adapters.models import ImageModel
+    from adapters.presigned_uploads import PresignedUploads
     from adapters.releases import Releases
     from adapters.tables import Tables
+    from adapters.url_fetcher import UrlFetcher
     from lakehouse.predicted_labels import ImageModelLabels
 
 LABEL_STUDIO_COMMAND = CHECKOUT / ".venv-label-studio" / "bin" / "label-studio"
@@ -41,6 +45,7 @@ class Lake:
         self._label_studio_server: LabelStudioServer | None = None
 
     def __enter__(self) -> Self:
+        begin_logs(self.settings)
         return self
 
     def __exit__(
@@ -74,6 +79,26 @@ class Lake:
         if address.startswith("s3://"):
             return Objects.in_bucket(address, endpoint=self.settings.s3_endpoint, region=self.settings.s3_region)
         return Objects.in_folder(self.settings.resolve(address))
+
+    @cached_property
+    def presigned_uploads(self) -> "PresignedUploads":
+        """Leave for others to put an image into landing; only a bucket can give it."""
+        from adapters.presigned_uploads import PresignedUploads
+
+        if self.objects.folder is not None:
+            raise SettingsError(
+                f"Uploads are presigned for a bucket, and the objects live in the folder {self.objects.folder}: use "
+                "`farmy submit`, or set FARMY_OBJECTS to s3://bucket/prefix."
+            )
+        bucket, prefix = self.objects.bucket_and_prefix
+        return PresignedUploads(bucket, prefix, endpoint=self.settings.s3_endpoint, region=self.settings.s3_region)
+
+    @cached_property
+    def url_fetcher(self) -> "UrlFetcher":
+        """Images by URL."""
+        from adapters.url_fetcher import UrlFetcher
+
+        return UrlFetcher(self.settings.fetching.allowed_networks)
 
     @cached_property
     def tables(self) -> "Tables":
@@ -151,6 +176,13 @@ class Lake:
 
         return Releases(self.tables, self.objects, self.settings.splits)
 
+    @cached_property
+    def alert_channels(self) -> "tuple[AlertChannel, ...]":
+        """Who is told of runs that failed."""
+        from adapters.alerts import open_alert_channels
+
+        return open_alert_channels(self.settings)
+
     @property
     def has_own_label_studio(self) -> bool:
         """Whether Farmy itself starts the Label Studio that this lake uses."""
@@ -190,7 +222,7 @@ class Lake:
 
         if self.objects.folder is not None:
             return build_image_url(key)
-        bucket, _, prefix = self.objects.root.removeprefix("s3://").partition("/")
+        bucket, prefix = self.objects.bucket_and_prefix
         return build_image_url(f"{prefix}/{key}" if prefix else key, bucket)
 
     def start_label_studio(self, port: int | None = None, on_progress: Callable[[str], None] | None = None) -> str:

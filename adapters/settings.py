@@ -5,13 +5,23 @@ from `FARMY_*` variables alone. Settings live among the adapters because service
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings import SettingsError as VariableError
 
@@ -22,9 +32,13 @@ from lakehouse.near_duplicates import NearDuplicateSettings
 from lakehouse.ontology import LabelClass
 from lakehouse.quality import CleansingRecipe, QualitySettings
 from lakehouse.releases import SplitShares
+from lakehouse.sources import Source
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 CONFIG_NAME = "farmy.toml"
+SECRET_FIELDS = ("label_studio_token", "alert_webhook")
+"""Settings that come from the environment alone."""
+_AWS_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 _DATACLASSES: dict[str, Any] = {
@@ -34,6 +48,7 @@ _DATACLASSES: dict[str, Any] = {
     "label_model": LabelHeadSettings,
     "near_duplicates": NearDuplicateSettings,
     "quality": QualitySettings,
+    "sources": Source,
     "splits": SplitShares,
 }
 
@@ -52,18 +67,6 @@ def _refuse_unknown_keys(section: object, kind: Any) -> None:  # noqa: ANN401
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SourceSettings(_Section):
-    """Who lands images.
-
-    Attributes:
-        name: First folder below landing/.
-        licence: Under which the images come.
-    """
-
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-    licence: str = "unknown"
 
 
 class AnnotationSettings(_Section):
@@ -87,6 +90,16 @@ class AnnotationSettings(_Section):
         return annotators
 
 
+class FetchingSettings(_Section):
+    """What may be fetched by URL.
+
+    Attributes:
+        allowed_networks: Networks (CIDR) that are not public and may be connected to all the same, such as an intranet.
+    """
+
+    allowed_networks: tuple[IPvAnyNetwork, ...] = ()
+
+
 class Settings(BaseSettings):
     """Everything that can be set.
 
@@ -100,10 +113,16 @@ class Settings(BaseSettings):
         label_studio_token: Access token for it.
         label_studio_port: Port of the Label Studio that Farmy starts.
         dagster_port: Port of Dagster's web page.
+        dagster_url: Under which address people reach Dagster's page; alerts link to runs there.
+        alert_webhook: Where failed runs are posted to; who knows the address may post, so it is a secret.
+        alert_topic: SNS topic that failed runs are published to.
+        log_to: Where the structured logs go: `files` below the home, or `stderr`.
         workers: Images that a run works on at once.
         compute: What a run works with: `threads` of its process, or processes of `ray`.
         ray_address: A Ray that runs, `host:port` or `auto`; Farmy starts its own, on this machine, if not set.
-        watch_days: How many days back the arrivals sensor looks for objects; the daily reconcile looks at all.
+        tick_seconds: For how long a look of the arrivals sensor takes events from the queue.
+        watch_days: How many days back the arrivals sensor looks for objects, where there is no queue of
+            events; the daily reconcile looks at all.
         classes: What images are labelled with.
         sources: Who lands images.
     """
@@ -121,13 +140,19 @@ class Settings(BaseSettings):
     label_studio_token: SecretStr | None = None
     label_studio_port: Annotated[int, Field(ge=1, le=65535)] = 8080
     dagster_port: Annotated[int, Field(ge=1, le=65535)] = 3000
+    dagster_url: Annotated[str, Field(pattern=r"^https?://[^\s/]")] | None = None
+    alert_webhook: SecretStr | None = None
+    alert_topic: Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[\w-]+$")] | None = None
+    log_to: Literal["files", "stderr"] = "files"
     workers: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=lambda: os.cpu_count() or 1)
     compute: Literal["threads", "ray"] = "threads"
     ray_address: str | None = None
+    tick_seconds: Annotated[float, Field(gt=0, le=50)] = 40
     watch_days: Annotated[int, Field(ge=1, le=366)] = 3
     classes: Annotated[tuple[LabelClass, ...], Field(min_length=1)]
-    sources: tuple[SourceSettings, ...] = (SourceSettings(name="submit"),)
+    sources: tuple[Source, ...] = (Source("submit"),)
     annotation: AnnotationSettings = AnnotationSettings()
+    fetching: FetchingSettings = FetchingSettings()
     cleansing: CleansingRecipe = CleansingRecipe()
     quality: QualitySettings = QualitySettings()
     near_duplicates: NearDuplicateSettings = NearDuplicateSettings()
@@ -149,6 +174,13 @@ class Settings(BaseSettings):
             raise ValueError(f"the folder {home} has one of ? # % in its path, which addresses of tables cannot hold")
         return home
 
+    @field_validator("alert_webhook")
+    @classmethod
+    def _can_be_posted_to(cls, address: SecretStr | None) -> SecretStr | None:
+        if address is not None and not re.fullmatch(r"https?://[^\s/]\S*", address.get_secret_value()):
+            raise ValueError("it is not an address that begins with https:// or http://")
+        return address
+
     @field_validator("classes")
     @classmethod
     def _have_different_ids(cls, classes: tuple[LabelClass, ...]) -> tuple[LabelClass, ...]:
@@ -157,6 +189,13 @@ class Settings(BaseSettings):
         if len({label_class.name for label_class in classes}) < len(classes):
             raise ValueError("two classes have the same name")
         return classes
+
+    @field_validator("sources")
+    @classmethod
+    def _have_different_names(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        if len({source.name for source in sources}) < len(sources):
+            raise ValueError("two sources have the same name")
+        return sources
 
     @classmethod
     def settings_customise_sources(
@@ -169,11 +208,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take arguments before the environment, and the environment before the file."""
         file_settings = TomlConfigSettingsSource(settings_cls)
-        if "label_studio_token" in file_settings.toml_data:
-            raise SettingsError(
-                "label_studio_token stands in the settings file, where everybody reads it: take it out, make a new "
-                "one, and set FARMY_LABEL_STUDIO_TOKEN."
-            )
+        for name in SECRET_FIELDS:
+            if name in file_settings.toml_data:
+                raise SettingsError(
+                    f"{name} stands in the settings file, where everybody reads it: take it out, make a new one, and "
+                    f"set FARMY_{name.upper()}."
+                )
         return init_settings, env_settings, file_settings
 
     def resolve(self, address: str) -> Path:
@@ -217,6 +257,15 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401
     place = os.environ.get("FARMY_HOME") or str(config.parent / ".farmy")
     values = {"home": Path(place).expanduser().resolve()} | overrides
     return _read_settings(config, values)
+
+
+def list_secrets(settings: Settings) -> tuple[str, ...]:
+    """Return the secrets of this process, which nothing that people read may show."""
+    own = [getattr(settings, name) for name in SECRET_FIELDS]
+    return (
+        *(secret.get_secret_value() for secret in own if secret is not None),
+        *(os.environ[name] for name in _AWS_SECRETS if os.environ.get(name)),
+    )
 
 
 def _read_settings(config: Path, values: dict[str, Any]) -> Settings:

@@ -8,16 +8,21 @@ recipe opens images again.
 
 import base64
 import hashlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from adapters import inbox
 from adapters.isolated_cleansing import cleanse_isolated
 from adapters.lake import Lake
+from adapters.logs import log_context
 from farmy_assets.day_runs import DayStage, Markdown, Wanted
+from lakehouse.arrivals import Hint
 from lakehouse.cleansed_images import (
     CODE_VERSION,
     KeptImage,
@@ -29,38 +34,75 @@ from lakehouse.cleansed_images import (
     select_sample_thumbnails,
 )
 from lakehouse.cleansing import CleansedImage
+from lakehouse.errors import FarmyError
+from lakehouse.quality import CleansingRecipe
+
+_log = logging.getLogger("farmy.verdicts")
 
 
 def select_firsts(lake: Lake, day: date) -> Wanted:
-    """Return the images whose first arrival was on the day."""
-    columns = ["image_id", "ingest_date", "landed_at", "original_key", "size_bytes", "is_first"]
-    raw = lake.tables.read("raw_images", day=day, columns=columns)
-    firsts = raw.filter(raw.column("is_first")).drop_columns(["is_first"])
+    """Return the images whose first arrival was on the day, but those that were taken back."""
+    columns = ["image_id", "ingest_date", "landed_at", "object_key", "original_key", "size_bytes"]
+    raw = lake.tables.read("raw_images", day=day, columns=[*columns, "is_first", "withdrawal"])
+    firsts = raw.filter(pc.field("is_first") & pc.field("withdrawal").is_null()).select(columns)
     return Wanted(fingerprint_images(firsts, lake.settings.cleansing, lake.settings.quality))
 
 
 def cleanse_images(lake: Lake, stale: pa.Table) -> pa.Table:
-    """Find out all about each image and write its standard image and thumbnail."""
-    kept = lake.compute.pipe(
-        stale.select(["image_id", "original_key", "size_bytes"]).to_pylist(),
-        read=partial(_read_original, lake),
-        work=partial(cleanse_isolated, recipe=lake.settings.cleansing),
-        write=partial(_write_pictures, lake),
-        size_bytes=_get_size,
+    """Find out all about each image and write its standard image and thumbnail.
+
+    An original that cannot be read keeps no other image waiting: it gets no row, and a hint that has the day run again.
+
+    Raises:
+        FarmyError: If none of several originals could be read: then it is not the originals that fail.
+    """
+    made = list(
+        lake.compute.pipe(
+            stale.select(["image_id", "original_key", "size_bytes"]).to_pylist(),
+            read=partial(_read_original, lake),
+            work=partial(_cleanse, recipe=lake.settings.cleansing),
+            write=partial(_write_pictures, lake),
+            size_bytes=_get_size,
+        )
     )
-    return build_cleansed_rows(stale, list(kept), lake.settings.quality)
+    failures = [result for result in made if isinstance(result, FarmyError)]
+    if failures and len(failures) == len(made) > 1:
+        raise failures[0]
+    is_made = pa.array([isinstance(result, KeptImage) for result in made], pa.bool_())
+    _note_unread(lake, stale.filter(pc.invert(is_made)), failures)
+    kept = [result for result in made if isinstance(result, KeptImage)]
+    return _log_verdicts(build_cleansed_rows(stale.filter(is_made), kept, lake.settings.quality))
 
 
-def _read_original(lake: Lake, row: Mapping[str, Any]) -> bytes:
-    return lake.objects.read(row["original_key"])
+def _note_unread(lake: Lake, unread: pa.Table, failures: Sequence[FarmyError]) -> None:
+    """Leave hints at the images whose originals could not be read; reading them from landing mends a lost one."""
+    hints: dict[date, list[Hint]] = {}
+    for row, failure in zip(unread.to_pylist(), failures, strict=True):
+        _log.error("The original could not be read, and is tried again: %s", failure)
+        hint = Hint(row["object_key"], row["size_bytes"], "its original could not be read")
+        hints.setdefault(row["ingest_date"], []).append(hint)
+    inbox.note_hints(lake, hints)
+
+
+def _read_original(lake: Lake, row: Mapping[str, Any]) -> bytes | FarmyError:
+    try:
+        return lake.objects.read(row["original_key"])
+    except FarmyError as error:
+        return error
+
+
+def _cleanse(data: bytes | FarmyError, recipe: CleansingRecipe) -> CleansedImage | FarmyError:
+    return data if isinstance(data, FarmyError) else cleanse_isolated(data, recipe)
 
 
 def _get_size(row: Mapping[str, Any]) -> int:
     return int(row["size_bytes"])
 
 
-def _write_pictures(lake: Lake, row: Mapping[str, Any], image: CleansedImage) -> KeptImage:
+def _write_pictures(lake: Lake, row: Mapping[str, Any], image: CleansedImage | FarmyError) -> KeptImage | FarmyError:
     """Write what was made of an image, and return the rest with the keys."""
+    if isinstance(image, FarmyError):
+        return image
     return KeptImage(
         image.without_pictures(),
         _write_picture(lake, "standard", row["image_id"], image.standard_jpeg),
@@ -78,7 +120,16 @@ def _write_picture(lake: Lake, kind: str, image_id: str, jpeg: bytes | None) -> 
 
 def rejudge_images(lake: Lake, stale: pa.Table, held: pa.Table) -> pa.Table:
     """Judge the stored measures by the limits as they are now."""
-    return rejudge_rows(stale, held, lake.settings.quality)
+    return _log_verdicts(rejudge_rows(stale, held, lake.settings.quality))
+
+
+def _log_verdicts(rows: pa.Table) -> pa.Table:
+    """Log each image that is not clean, and return the rows."""
+    doubtful = rows.select(["image_id", "status", "reason"]).filter(pc.field("status") != "clean")
+    for row in doubtful.to_pylist():
+        with log_context(image_id=row["image_id"], reason=row["reason"]):
+            _log.info("The image is %s: %s.", row["status"], row["reason"])
+    return rows
 
 
 def preview_verdicts(lake: Lake, rows: pa.Table) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from adapters.lake import Lake
-from farmy_assets.day_assets import OWNERS, build_failure
+from farmy_assets.day_assets import OWNERS, record_failure
 from lakehouse.errors import FarmyError
 
 
@@ -38,7 +38,7 @@ def dataset_releases(
     try:
         row = lake.releases.create(config.name, run_id=context.run.run_id)
     except FarmyError as error:
-        raise build_failure(error) from error
+        raise record_failure(context, error) from error
     shown = ("name", "images", "labels", "train_images", "validation_images", "test_images", "content_hash")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(row["content_hash"]), metadata={name: row[name] for name in shown}

@@ -1,5 +1,6 @@
 """Day-partitioned stages as Dagster assets: partitions, backfills, metadata, failures. What they do is `day_runs`."""
 
+import logging
 import warnings
 from collections.abc import Sequence
 from datetime import date
@@ -9,6 +10,7 @@ import dagster as dg
 
 from adapters.inbox import list_days_with_arrivals
 from adapters.lake import Lake
+from adapters.logs import log_context
 from farmy_assets.day_runs import DayOutcome, DayStage, Markdown, update_day
 from farmy_assets.partitions import day_partitions
 from lakehouse.errors import FarmyError, PermanentError
@@ -16,6 +18,8 @@ from lakehouse.errors import FarmyError, PermanentError
 FORCE_TAG = "farmy/force"
 """A run with this tag set to `true` computes every row of its days again."""
 OWNERS = ["team:farmy"]
+_log = logging.getLogger("farmy.runs")
+_RETRY_TAG = "dagster/retry_on_asset_or_op_failure"
 
 
 def build_day_asset(stage: DayStage) -> dg.AssetsDefinition:
@@ -46,27 +50,50 @@ def build_failure(error: FarmyError) -> dg.Failure:
     return dg.Failure(description=str(error), allow_retries=not isinstance(error, PermanentError))
 
 
+def record_failure(context: dg.AssetExecutionContext | dg.OpExecutionContext, error: FarmyError) -> dg.Failure:
+    """Log what stopped a step, tell Dagster whether repeating the run can help, and return the failure to raise.
+
+    Dagster repeats whole runs without regard to `allow_retries`, but does regard the run's tag. Of several steps that
+    fail, the last one decides.
+    """
+    failure = build_failure(error)
+    context.instance.add_run_tags(context.run.run_id, {_RETRY_TAG: str(failure.allow_retries).lower()})
+    with log_context(run_id=context.run.run_id):
+        _log.error("%s failed.", context.run.job_name, exc_info=error)
+    return failure
+
+
 def _bring_up_to_date(context: dg.AssetExecutionContext, stage: DayStage, lake: Lake) -> dg.MaterializeResult[Any]:
     """Bring every day of the run up to date, earliest first, and report each.
 
     Raises:
         dg.Failure: Saying what went wrong and what to do; repeated by Dagster only where that can help.
     """
-    force = context.run.tags.get(FORCE_TAG) == "true"
-    outcomes = []
-    try:
-        for day in _select_days(lake, stage, context.partition_keys):
-            outcome = update_day(lake, stage, day, run_id=context.run.run_id, force=force)
-            context.add_asset_metadata(_build_metadata(outcome), partition_key=day.isoformat())
-            for remark in outcome.remarks:
-                context.log.warning(remark)
-            context.log.info(str(outcome))
-            outcomes.append(outcome)
-    except FarmyError as error:
-        raise build_failure(error) from error
+    with log_context(run_id=context.run.run_id, asset=stage.table):
+        try:
+            days = _select_days(lake, stage, context.partition_keys)
+        except FarmyError as error:
+            raise record_failure(context, error) from error
+        outcomes = [_update_day(context, stage, lake, day) for day in days]
     if len(outcomes) == 1:
         return dg.MaterializeResult(data_version=dg.DataVersion(outcomes[0].content_hash))
     return dg.MaterializeResult(metadata={"days": len(outcomes)})
+
+
+def _update_day(context: dg.AssetExecutionContext, stage: DayStage, lake: Lake, day: date) -> DayOutcome:
+    force = context.run.tags.get(FORCE_TAG) == "true"
+    with log_context(day=day):
+        try:
+            outcome = update_day(lake, stage, day, run_id=context.run.run_id, force=force)
+        except FarmyError as error:
+            raise record_failure(context, error) from error
+        context.add_asset_metadata(_build_metadata(outcome), partition_key=day.isoformat())
+        for remark in outcome.remarks:
+            context.log.warning(remark)
+            _log.warning(remark)
+        context.log.info(str(outcome))
+        _log.info(outcome)
+    return outcome
 
 
 def _select_days(lake: Lake, stage: DayStage, partition_keys: Sequence[str]) -> list[date]:

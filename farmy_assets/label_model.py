@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from adapters.lake import Lake
-from farmy_assets.day_assets import OWNERS, build_failure
+from farmy_assets.day_assets import OWNERS, record_failure
 from farmy_assets.training import bring_model_up_to_date
 from lakehouse.errors import FarmyError
 from lakehouse.training import CODE_VERSION
@@ -28,6 +28,6 @@ def label_model(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake])
     try:
         outcome = bring_model_up_to_date(lake, context.run.run_id)
     except FarmyError as error:
-        raise build_failure(error) from error
+        raise record_failure(context, error) from error
     version = outcome.get("model_version")
     return dg.MaterializeResult(data_version=None if version is None else dg.DataVersion(version), metadata=outcome)
