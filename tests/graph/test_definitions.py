@@ -122,4 +122,5 @@ def test_sensors_and_the_schedule_are_on_from_the_start_and_name_jobs_that_exist
         "arrivals_sensor",
         "annotation_progress_sensor",
         "training_sensor",
+        "failure_sensor",
     }
