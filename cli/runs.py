@@ -31,18 +31,28 @@ run_queue:
       limit: 1
       value:
         applyLimitPerUniqueValue: true
-# A run whose process is lost is noticed, and a failed one goes on from the step that failed.
+run_launcher:
+  module: resources.run_launcher
+  class: LocalRunLauncher
+# A run whose process is lost, that does not begin, or that never ends, is called failed.
 run_monitoring:
   enabled: true
   poll_interval_seconds: 30
+  start_timeout_seconds: 300
+  cancel_timeout_seconds: 180
+  max_runtime_seconds: 43200
+# A failed run goes on from the step that failed, unless its tag says that somebody has to mend something first.
 run_retries:
   enabled: true
   max_retries: 2
 retention:
+  schedule:
+    purge_after_days: 30
   sensor:
     purge_after_days:
       skipped: 1
       success: 7
+      failure: 30
 """
 
 
