@@ -89,7 +89,7 @@ def test_networks_are_opened_one_by_one_and_none_by_default(monkeypatch: pytest.
 @pytest.mark.parametrize("network", ["intranet", "10.20.0.1/16", "10.20.0.0/33", ""])
 def test_a_network_that_is_none_is_refused(network: str) -> None:
     write(f'[fetching]\nallowed_networks = ["{network}"]' + CLASSES)
-    with pytest.raises(SettingsError, match="fetching.allowed_networks.0"):
+    with pytest.raises(SettingsError, match=r"fetching\.allowed_networks\.0"):
         load_settings()
 
 
