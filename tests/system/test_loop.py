@@ -277,7 +277,10 @@ def test_a_folder_of_objects_that_is_none_is_named_with_the_setting_that_changes
 
 
 def test_what_is_submitted_must_exist(tmp_path: Path) -> None:
-    assert_fails_in_one_sentence(FarmyHome(tmp_path), "submit", str(tmp_path / "nothing.jpg"), saying="nothing.jpg")
+    finished = FarmyHome(tmp_path).run("submit", str(tmp_path / "nothing.jpg"), "--json")
+    assert finished.returncode == 1
+    (row,) = json.loads(finished.stdout)["images"]
+    assert (row["token"], "nothing.jpg" in row["reason"]) == (None, True)
 
 
 def test_json_output_is_one_object_on_stdout(demo: Demo) -> None:

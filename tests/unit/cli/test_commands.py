@@ -1,18 +1,15 @@
 """The commands as they are called, on one tiny lake without Label Studio."""
 
-import io
-import json
 import re
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cli.main import main
+from tests.unit.cli.calls import call
 
 ASSETS = "raw_images,cleansed_images,near_duplicates,predicted_labels,image_catalog"
 CONFIG = """
@@ -21,29 +18,6 @@ id = "cow"
 name = "Cow"
 imagenet = ["ox"]
 """
-
-
-class Called(NamedTuple):
-    """What a command left: its exit code and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def answer(self) -> Any:
-        """The one JSON value that was written."""
-        assert self.code == 0, self.err
-        assert self.out.count("\n") == 1
-        return json.loads(self.out)
-
-
-def call(*arguments: str) -> Called:
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-        main(list(arguments))
-    assert isinstance(ended.value.code, int)
-    return Called(ended.value.code, out.getvalue(), err.getvalue())
 
 
 def make_picture(seed: int) -> Image.Image:
@@ -78,7 +52,7 @@ def submitted(pictures: Path) -> dict[str, str]:
     """The token of each picture by its name."""
     images = call("submit", str(pictures), "--source", "phone", "--json").answer["images"]
     assert all(image["is_new"] for image in images)
-    return {Path(image["file"]).name: image["token"] for image in images}
+    return {Path(image["item"]).name: image["token"] for image in images}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +81,7 @@ def test_a_submitted_image_is_known_before_any_run(submitted: dict[str, str]) ->
 def test_submitting_again_lands_nothing_and_gives_the_same_tokens(pictures: Path, submitted: dict[str, str]) -> None:
     images = call("submit", str(pictures), "--source", "phone", "--json").answer["images"]
     assert not any(image["is_new"] for image in images)
-    assert {Path(image["file"]).name: image["token"] for image in images} == submitted
+    assert {Path(image["item"]).name: image["token"] for image in images} == submitted
 
 
 def test_the_first_run_computes_every_asset_for_the_day(first_run: dict[str, Any]) -> None:
@@ -198,8 +172,6 @@ def test_a_release_needs_labels_and_the_message_tells_how_to_get_them() -> None:
         (("query", "DROP TABLE raw_images"), "Give one SELECT"),
         (("query", "SELECT * FROM nothing"), "There is no table nothing"),
         (("label", "ffffffffffff"), "No image's id begins with ffffffffffff"),
-        (("submit", "no such file.jpg"), "There is no file or folder no such file.jpg"),
-        (("submit", "https://example.org/a.jpg"), "fetch it first"),
         (("release", "diff", "old", "new"), "There is no release old"),
         (("export", "out", "--release", "old"), "There is no release old"),
     ],
