@@ -17,6 +17,7 @@ _COMMANDS = {
     "up": "cli.up",
     "demo": "cli.demo",
     "submit": "cli.submit",
+    "presign": "cli.presign",
     "label": "cli.label",
     "status": "cli.status",
     "run": "cli.run",

@@ -172,6 +172,7 @@ def test_a_release_needs_labels_and_the_message_tells_how_to_get_them() -> None:
         (("query", "DROP TABLE raw_images"), "Give one SELECT"),
         (("query", "SELECT * FROM nothing"), "There is no table nothing"),
         (("label", "ffffffffffff"), "No image's id begins with ffffffffffff"),
+        (("presign", "--source", "phone", "--name", "a.jpg"), "use `farmy submit`"),
         (("release", "diff", "old", "new"), "There is no release old"),
         (("export", "out", "--release", "old"), "There is no release old"),
     ],
@@ -199,6 +200,11 @@ def test_an_error_is_one_sentence_on_stderr_and_exit_code_1(
         ("submit",),
         ("submit", "a.jpg", "--source", "../raw"),
         ("submit", "a.jpg", "--source", ""),
+        ("presign",),
+        ("presign", "--source", "phone", "--name", "a.json"),
+        ("presign", "--source", "../raw", "--name", "a.jpg"),
+        ("presign", "--source", "phone", "--name", "a.jpg", "--minutes", "61"),
+        ("presign", "--source", "phone", "--name", "a.jpg", "--minutes", "0"),
         ("label",),
         ("query",),
         ("run", "--days", "2026-13-01"),
@@ -219,7 +225,9 @@ def test_a_wrong_call_is_exit_code_2_with_the_usage(arguments: tuple[str, ...]) 
     assert "Usage: farmy" in refused.err
 
 
-@pytest.mark.parametrize("command", ["", "submit", "label", "status", "run", "query", "export", "release create"])
+@pytest.mark.parametrize(
+    "command", ["", "submit", "presign", "label", "status", "run", "query", "export", "release create"]
+)
 def test_every_command_tells_how_to_use_it_with_an_example(command: str) -> None:
     shown = call(*command.split(), "--help")
     assert shown.code == 0
