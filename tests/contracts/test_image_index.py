@@ -1,6 +1,9 @@
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -30,6 +33,10 @@ def index(open_index: OpenIndex, tmp_path: Path) -> ImageIndex:
 
 def make_first(arrived_us: int, key: str = "landing/a", image_id: str = IMAGE) -> FirstArrival:
     return FirstArrival(image_id, f"arrival-{arrived_us}-{key}", date(2026, 11, 1 + arrived_us % 9), arrived_us, key)
+
+
+def withdraw(first: FirstArrival) -> FirstArrival:
+    return replace(first, is_withdrawn=True)
 
 
 def test_nothing_is_known_at_first(index: ImageIndex) -> None:
@@ -70,14 +77,56 @@ def test_of_two_that_arrived_at_once_the_smaller_key_is_first(index: ImageIndex)
     assert index.record_firsts([make_first(5, "landing/a")]) == [make_first(5, "landing/b")]
 
 
+def test_a_withdrawn_first_arrival_is_found_again_as_withdrawn(index: ImageIndex) -> None:
+    index.record_firsts([withdraw(make_first(5))])
+    assert index.find_firsts([IMAGE]) == {IMAGE: withdraw(make_first(5))}
+
+
+def test_a_first_arrival_that_is_withdrawn_and_granted_again_is_recorded_each_time_and_loses_to_nobody(
+    index: ImageIndex,
+) -> None:
+    first = make_first(5)
+    for state in (first, withdraw(first), first):
+        assert index.record_firsts([state]) == []
+        assert index.find_firsts([IMAGE]) == {IMAGE: state}
+
+
+@pytest.mark.parametrize("copied_us", [4, 6], ids=["an earlier copy", "a later copy"])
+def test_a_living_copy_displaces_a_withdrawn_arrival_which_is_reported(index: ImageIndex, copied_us: int) -> None:
+    index.record_firsts([withdraw(make_first(5))])
+    assert index.record_firsts([make_first(copied_us)]) == [withdraw(make_first(5))]
+    assert index.find_firsts([IMAGE]) == {IMAGE: make_first(copied_us)}
+
+
+@pytest.mark.parametrize("withdrawn_us", [4, 6], ids=["an earlier one", "a later one"])
+def test_a_withdrawn_arrival_loses_to_the_living_one_that_is_known(index: ImageIndex, withdrawn_us: int) -> None:
+    index.record_firsts([make_first(5)])
+    assert index.record_firsts([withdraw(make_first(withdrawn_us))]) == [withdraw(make_first(withdrawn_us))]
+    assert index.find_firsts([IMAGE]) == {IMAGE: make_first(5)}
+
+
+def test_of_two_withdrawn_arrivals_the_earlier_is_first(index: ImageIndex) -> None:
+    index.record_firsts([withdraw(make_first(6))])
+    assert index.record_firsts([withdraw(make_first(5))]) == [withdraw(make_first(6))]
+    assert index.find_firsts([IMAGE]) == {IMAGE: withdraw(make_first(5))}
+
+
+def test_a_rebuild_keeps_what_is_withdrawn(index: ImageIndex) -> None:
+    index.replace_firsts([withdraw(make_first(5)), make_first(6, image_id="00" * 32)])
+    found = index.find_firsts([IMAGE, "00" * 32])
+    assert {image_id: first.is_withdrawn for image_id, first in found.items()} == {IMAGE: True, "00" * 32: False}
+
+
 @pytest.mark.parametrize("open_index", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS)
 @settings(max_examples=25, deadline=None)
 @given(
     arrivals=st.lists(
-        st.builds(make_first, st.integers(0, 20), st.sampled_from(["a", "b"]), st.sampled_from(["00", "11"])),
+        st.builds(make_first, st.integers(0, 20), st.sampled_from(["a", "b"]), st.sampled_from(["00", "11"])).flatmap(
+            lambda first: st.sampled_from([first, withdraw(first)])
+        ),
         min_size=1,
         max_size=8,
-        unique=True,
+        unique_by=lambda first: (first.image_id, first.arrival_id),
     ),
     data=st.data(),
 )
@@ -190,6 +239,27 @@ def test_a_beginning_that_fits_nothing_is_not_found(index: ImageIndex, token: st
     with pytest.raises(NotFoundError, match="No image's id begins with"):
         index.find_image(token)
     assert index.find_image("ab") == IMAGE
+
+
+OLDER_TABLE = """
+CREATE TABLE first_arrivals (
+    image_id TEXT PRIMARY KEY, arrival_id TEXT NOT NULL, ingest_date TEXT NOT NULL,
+    landed_at_us INTEGER NOT NULL, object_key TEXT NOT NULL
+) WITHOUT ROWID
+"""
+
+
+def test_an_index_of_a_version_that_knew_no_withdrawal_is_gone_on_with(tmp_path: Path) -> None:
+    held = FirstArrival(IMAGE, "arrival", date(2026, 11, 2), 5, "landing/a")
+    with closing(sqlite3.connect(tmp_path / "index.db")) as connection, connection:
+        connection.execute(OLDER_TABLE)
+        connection.execute(
+            "INSERT INTO first_arrivals VALUES (?, 'arrival', '2026-11-02', 5, 'landing/a')", (held.image_id,)
+        )
+    for _ in range(2):
+        assert ImageIndex(tmp_path / "index.db").find_firsts([IMAGE]) == {IMAGE: held}
+    assert ImageIndex(tmp_path / "index.db").record_firsts([withdraw(held)]) == []
+    assert ImageIndex(tmp_path / "index.db").find_firsts([IMAGE]) == {IMAGE: withdraw(held)}
 
 
 def test_an_index_that_cannot_be_opened_is_a_storage_error(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.objects import Objects
-from lakehouse.errors import NotFoundError, StorageError
+from adapters.objects import FetchedObject, Objects, _translated_errors
+from lakehouse.errors import AccessRefusedError, FarmyError, NotFoundError, StorageError
 from tests.contracts.s3_server import BUCKET, S3Server, find_free_ports
 
 ODD_KEYS = {
@@ -72,6 +72,68 @@ def test_a_deleted_object_can_be_created_again(objects: Objects) -> None:
 def test_what_is_missing_is_not_found_and_named_in_the_message(objects: Objects) -> None:
     with pytest.raises(NotFoundError, match=r"no object raw/none/here in .*"):
         objects.read("raw/none/here")
+
+
+def test_what_is_fetched_is_the_bytes_with_what_a_listing_says_of_them(objects: Objects) -> None:
+    data = bytes(range(256)) * 5000
+    objects.create("landing/phone/a.jpg", data)
+    (listed,) = objects.list("landing/")
+    fetched = objects.fetch("landing/phone/a.jpg", len(data))
+    assert fetched == FetchedObject(listed, data)
+    assert fetched.fact.size_bytes == len(data)
+    assert fetched.fact.modified_at.utcoffset() == timedelta(0)
+
+
+def test_the_time_of_a_fetched_object_is_that_of_its_listing_to_the_microsecond(tmp_path: Path) -> None:
+    objects = Objects.in_folder(tmp_path)
+    for number, nanoseconds in enumerate([0, 1, 999, 1_000, 123_456_789, 999_999_999]):
+        key = f"landing/{number}"
+        objects.create(key, b"x")
+        os.utime(tmp_path / key, ns=(0, 1_794_000_000 * 10**9 + nanoseconds))
+        assert objects.fetch(key, 1).fact == objects.list("landing/")[number]
+
+
+@pytest.mark.parametrize(("max_bytes", "is_read"), [(9, False), (10, True), (0, False)])
+def test_of_a_larger_object_than_asked_for_the_facts_alone_are_fetched(
+    objects: Objects, max_bytes: int, *, is_read: bool
+) -> None:
+    objects.create("landing/large", b"0123456789")
+    fetched = objects.fetch("landing/large", max_bytes)
+    assert fetched.data == (b"0123456789" if is_read else None)
+    assert [fetched.fact] == objects.list("landing/")
+
+
+def test_nothing_is_read_of_an_object_that_is_larger_than_asked_for(tmp_path: Path) -> None:
+    objects = Objects.in_folder(tmp_path)
+    objects.create("landing/large", b"")
+    os.truncate(tmp_path / "landing/large", 10**12)  # a file of holes, which no machine could hold in memory
+    assert objects.fetch("landing/large", 500_000_000) == FetchedObject(objects.list("landing/")[0], None)
+
+
+def test_an_empty_object_is_fetched_as_one(objects: Objects) -> None:
+    objects.create("landing/empty", b"")
+    assert objects.fetch("landing/empty", 0).data == b""
+
+
+@pytest.mark.parametrize("key", ["landing/none", "landing/phone", "landing/phone/a.jpg.json"])
+def test_what_is_no_object_is_not_found_when_it_is_fetched(objects: Objects, key: str) -> None:
+    objects.create("landing/phone/a.jpg", b"x")
+    with pytest.raises(NotFoundError, match=f"no object {key} in "):
+        objects.fetch(key, 1)
+
+
+@pytest.mark.parametrize("key", ["landing/../../escaped", "landing//double", "landing/./here"])
+def test_a_key_that_no_store_can_hold_cannot_be_fetched(objects: Objects, key: str) -> None:
+    with pytest.raises(StorageError, match=f"Could not read {key}"):
+        objects.fetch(key, 1)
+
+
+def test_a_folder_that_may_not_be_read_is_refused_access_and_no_passing_failure() -> None:
+    with (
+        pytest.raises(AccessRefusedError, match=r"May not list landing/ in /lake: .*Permission denied\. Grant that"),
+        _translated_errors("list", "landing/", "/lake"),
+    ):
+        raise PermissionError(13, "Permission denied")
 
 
 def test_existence_tells_objects_from_what_is_missing_and_from_folders(objects: Objects) -> None:
@@ -172,14 +234,32 @@ OPERATIONS: dict[str, Callable[[Objects], object]] = {
 }
 
 
-@pytest.mark.parametrize("action", OPERATIONS)
-def test_wrong_credentials_are_an_error_that_names_the_action_and_the_bucket(
-    s3: S3Server, monkeypatch: pytest.MonkeyPatch, action: str
-) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    stranger = Objects.in_bucket(f"s3://{BUCKET}/strange", endpoint=s3.endpoint)
-    with pytest.raises(StorageError, match=rf"Could not {action} raw/.* in s3://{BUCKET}/strange: .*403"):
+@pytest.fixture(params=["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"])
+def stranger(request: pytest.FixtureRequest, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Objects:
+    """A bucket with an object, for one whose credentials are wrong."""
+    address = f"s3://{BUCKET}/strange"
+    Objects.in_bucket(address, endpoint=s3.endpoint).create("raw/x", b"x")
+    monkeypatch.setenv(request.param, "wrong")
+    return Objects.in_bucket(address, endpoint=s3.endpoint)
+
+
+@pytest.mark.parametrize("action", sorted(OPERATIONS.keys() - {"list"}))
+def test_wrong_credentials_are_refused_with_the_action_and_the_bucket(stranger: Objects, action: str) -> None:
+    with pytest.raises(AccessRefusedError, match=rf"May not {action} raw/x in s3://{BUCKET}/strange: .*403"):
         OPERATIONS[action](stranger)
+
+
+def test_an_object_that_may_not_be_read_is_refused_when_it_is_fetched_whether_or_not_it_is_there(
+    stranger: Objects,
+) -> None:
+    for key in ("raw/x", "raw/missing"):
+        with pytest.raises(AccessRefusedError, match=rf"May not read {key} in s3://{BUCKET}/strange: .*403"):
+            stranger.fetch(key, 1)
+
+
+def test_a_listing_with_wrong_credentials_is_an_error_and_not_empty(stranger: Objects) -> None:
+    with pytest.raises(FarmyError, match=rf"list raw/ in s3://{BUCKET}/strange: .*403"):
+        stranger.list("raw/")
 
 
 def test_a_listing_of_a_bucket_that_does_not_exist_is_an_error_and_not_empty(s3: S3Server) -> None:

@@ -51,6 +51,7 @@ def test_an_image_that_was_only_landed_is_in_the_catalogue() -> None:
     (row,) = build()
     assert (row["image_id"], row["object_key"], row["landed_at"], row["size_bytes"]) == ("a", "x", NOON, 1)
     landed = {"image_id", "ingest_date", "source", "object_key", "landed_at", "size_bytes"}
+    landed |= {"licence", "consent", "retain_until", "withdrawal"}
     assert {value for name, value in row.items() if name not in landed} == {None}
 
 
@@ -64,6 +65,15 @@ def test_every_image_has_one_row_by_its_first_arrival_sorted() -> None:
         ]
     )
     assert [(row["image_id"], row["object_key"]) for row in rows] == [("a", "x"), ("b", "first")]
+
+
+def test_an_image_bears_the_terms_of_its_first_arrival_and_whether_it_was_taken_back() -> None:
+    terms = {"licence": "CC0", "consent": "withdrawn", "retain_until": DAY, "withdrawal": "consent_withdrawn"}
+    copy = {"image_id": "a", "is_first": False, "licence": "other", "withdrawal": None}
+    (row,) = build([copy, {"image_id": "a", "is_first": True, **terms}])
+    assert {name: row[name] for name in terms} == terms
+    (row,) = build([{"image_id": "a", "is_first": True, **dict.fromkeys(terms)}])
+    assert {row[name] for name in terms} == {None}
 
 
 def test_an_empty_day_has_an_empty_catalogue() -> None:
