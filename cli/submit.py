@@ -3,10 +3,11 @@
 import hashlib
 import os
 import re
+import stat
 import sys
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from functools import partial
@@ -22,13 +23,14 @@ from adapters.objects import Objects
 from adapters.settings import load_settings
 from cli.output import is_watched, json_option, notices, print_table, report
 from lakehouse.addresses import show_url
+from lakehouse.arrivals import MAX_OBJECT_BYTES
 from lakehouse.errors import FarmyError, NotFoundError, StorageError
 from lakehouse.sources import SIDECAR_SUFFIX, Source, find_subject, is_sidecar
 from lakehouse.submissions import build_fetched_name, build_landing_key, build_origin_sidecar
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_READERS = 4
-"""Files and URLs that are read at once; as many images are held in memory."""
+_FETCHERS = 4
+"""URLs that are fetched at once; as many images are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,12 @@ class _Item:
     Attributes:
         shown: What it is called in the answer.
         read: Reads it; raises a `FarmyError` if that is not possible.
+        is_slow: Whether it is worth reading while others are.
     """
 
     shown: str
     read: Callable[[Lake], "_Image"]
+    is_slow: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,9 @@ def submit(items: Sequence[str], source: str, *, as_json: bool) -> int:
     with Lake(load_settings()) as lake:
         found = [found for text in texts for found in _find_items(text, set(texts))]
         rows = [
-            asdict(_land_item(lake, item, image, source, today))
-            for item, image in track(
-                _read_in_order(lake, found),
+            asdict(_land_item(lake, item, read, source, today))
+            for item, read in track(
+                _begin_reading(lake, found),
                 "Landing",
                 total=len(found),
                 console=notices,
@@ -141,17 +145,24 @@ def _find_items(text: str, given: Container[str]) -> Iterator[_Item]:
         given: All URLs and paths that were handed in.
     """
     if _URL.match(text):
-        yield _Item(show_url(text), partial(_fetch, text))
+        yield _Item(show_url(text), partial(_fetch, text), is_slow=True)
         return
-    place = Path(text).expanduser()
+    place = _find_place(text)
     try:
-        if place.is_dir():
+        if text and place.is_dir():  # an empty text would be the working folder
             yield from _find_files(place)
         elif not (is_sidecar(text) and find_subject(text) in given):
             yield _Item(_show_path(place), partial(_read_file, place, place.name))
     except OSError as error:
         message = f"Could not read the folder {_show_path(place)}: {error.strerror}. Nothing of it has landed."
         yield _Item(_show_path(place), partial(_fail, StorageError(message)))
+
+
+def _find_place(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # nobody of that name has a home
+        return Path(text)
 
 
 def _find_files(folder: Path) -> list[_Item]:
@@ -173,13 +184,13 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield entry
 
 
-def _read_in_order(lake: Lake, items: Sequence[_Item]) -> Iterator[tuple[_Item, Future[_Image]]]:
-    """Read items side by side, and yield them in their order; no more than `_READERS` are held at once."""
-    with ThreadPoolExecutor(_READERS) as pool:
-        begun: deque[tuple[_Item, Future[_Image]]] = deque()
+def _begin_reading(lake: Lake, items: Sequence[_Item]) -> Iterator[tuple[_Item, Callable[[], _Image]]]:
+    """Yield items in their order, each with what returns its image; reading the slow ones begins ahead of that."""
+    with ThreadPoolExecutor(_FETCHERS) as pool:
+        begun: deque[tuple[_Item, Callable[[], _Image]]] = deque()
         for item in items:
-            begun.append((item, pool.submit(item.read, lake)))
-            if len(begun) == _READERS:
+            begun.append((item, pool.submit(item.read, lake).result if item.is_slow else partial(item.read, lake)))
+            if len(begun) == _FETCHERS:
                 yield begun.popleft()
         yield from begun
 
@@ -198,8 +209,9 @@ def _read_file(file: Path, name: str, _lake: Lake) -> _Image:
         raise NotFoundError(
             f"{_show_path(file)} is a sidecar, and a sidecar lands with its image: submit that, with this beside it."
         )
-    sidecar = file.with_name(f"{file.name}{SIDECAR_SUFFIX}")
     try:
+        _check_file(file)
+        sidecar = file.with_name(f"{file.name}{SIDECAR_SUFFIX}")
         return _Image(name, file.read_bytes(), sidecar.read_bytes() if sidecar.is_file() else None)
     except (FileNotFoundError, ValueError) as error:  # ValueError: a NUL, which no path holds
         raise NotFoundError(f"There is no file or folder {_show_path(file)}.") from error
@@ -209,14 +221,25 @@ def _read_file(file: Path, name: str, _lake: Lake) -> _Image:
         ) from error
 
 
+def _check_file(file: Path) -> None:
+    facts = file.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise NotFoundError(f"{_show_path(file)} is no file that can be read as a whole.")
+    if facts.st_size > MAX_OBJECT_BYTES:
+        raise StorageError(
+            f"{_show_path(file)} has {facts.st_size / 1e6:.0f} MB, and {MAX_OBJECT_BYTES / 1e6:.0f} MB are the most. "
+            "Make it smaller, or leave it out."
+        )
+
+
 def _show_path(path: Path) -> str:
     """Return a path that can be printed, whatever bytes it has."""
     return os.fsencode(path).decode(errors="replace")
 
 
-def _land_item(lake: Lake, item: _Item, image: Future[_Image], source: str, today: date) -> Submission:
+def _land_item(lake: Lake, item: _Item, read: Callable[[], _Image], source: str, today: date) -> Submission:
     try:
-        return _land(lake, item.shown, image.result(), source, today)
+        return _land(lake, item.shown, read(), source, today)
     except FarmyError as error:
         return Submission(item.shown, reason=str(error))
 

@@ -16,6 +16,7 @@ import pytest
 from adapters.lake import Lake
 from adapters.objects import Objects
 from adapters.settings import load_settings
+from lakehouse.arrivals import MAX_OBJECT_BYTES
 from tests.contracts.loopback_server import Answer, answer_with, redirect_to, start_loopback_server
 from tests.contracts.s3_server import BUCKET, S3Server
 from tests.unit.cli.calls import Called, call
@@ -172,6 +173,19 @@ def test_a_file_name_of_any_bytes_is_answered(home: Path) -> None:
     (row,) = call("submit", str(folder), "--json").answer["images"]
     assert row["item"].endswith("caf\ufffd.gif")
     assert row["object_key"].endswith("/caf_.gif")
+
+
+@pytest.mark.parametrize("item", ["", "/dev/zero", "~nobody-of-that-name/a.gif", "in/huge.bin"])
+def test_what_is_no_file_to_be_read_whole_is_answered_and_not_read(
+    home: Path, item: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    with Path(write(home / "in", {"huge.bin": b""}), "huge.bin").open("wb") as huge:
+        huge.truncate(MAX_OBJECT_BYTES + 1)
+    called = call("submit", item, "--json")
+    assert called.code == 1
+    (row,) = read_rows(called)
+    assert (row["token"], row["reason"] is None) == (None, False)
 
 
 def test_a_list_on_standard_input_names_files_folders_and_urls(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
