@@ -21,6 +21,7 @@ _COMMANDS = {
     "label": "cli.label",
     "status": "cli.status",
     "run": "cli.run",
+    "plan": "cli.plan",
     "query": "cli.query",
     "trace": "cli.trace",
     "export": "cli.export",

@@ -12,10 +12,15 @@ from cli.output import console, json_option, print_table, report
 from lakehouse.errors import FarmyError
 from lakehouse.schemas import LOOP
 
+days_option = click.option("--days", metavar="A..B", help="Only these days, as 2026-11-02..2026-11-04 or 2026-11-02.")
+assets_option = click.option(
+    "--assets", metavar="NAMES", help=f"Only these assets, with commas between them: {', '.join(LOOP)}."
+)
+
 
 @click.command()
-@click.option("--days", metavar="A..B", help="Only these days, as 2026-11-02..2026-11-04 or 2026-11-02.")
-@click.option("--assets", metavar="NAMES", help=f"Only these assets, with commas between them: {', '.join(LOOP)}.")
+@days_option
+@assets_option
 @click.option("--force", is_flag=True, help="Compute rows again that are up to date.")
 @json_option
 def run(days: str | None, assets: str | None, *, force: bool, as_json: bool) -> None:
@@ -26,9 +31,9 @@ def run(days: str | None, assets: str | None, *, force: bool, as_json: bool) -> 
 
     Example: farmy run --days 2026-11-02..2026-11-04 --assets cleansed_images,near_duplicates
     """
-    chosen = _parse_assets(assets)
+    chosen, chosen_days = parse_assets(assets), parse_days(days)
     with Lake(load_settings()) as lake:
-        result = bring_up_to_date(lake, chosen, _parse_days(days) if days else None, force=force)
+        result = bring_up_to_date(lake, chosen, chosen_days, force=force)
     report(as_json, result, _show)
 
 
@@ -49,8 +54,7 @@ def bring_up_to_date(
     if "raw_images" in assets:
         inbox.note_all_arrivals(lake)
     failed_look = _look_at_label_studio(lake) if "annotations" in assets else None
-    present = sorted({*lake.tables.read_days("raw_images"), *inbox.list_days_with_arrivals(lake)})
-    chosen = [day for day in present if days is None or days[0] <= day <= days[1]]
+    chosen = choose_days(lake, days)
     outcomes = []
     if chosen and (force or find_work(lake, chosen, assets) is not None):
         outcomes = run_assets(lake, chosen, assets, force=force)
@@ -72,6 +76,13 @@ def bring_up_to_date(
     return {"days": len(chosen), "changes": changes}
 
 
+def choose_days(lake: Lake, days: tuple[date, date] | None) -> list[date]:
+    """Return the days with images, those from the first to the last given one, or all."""
+    from farmy_assets.stages import list_known_days
+
+    return [day for day in list_known_days(lake) if days is None or days[0] <= day <= days[1]]
+
+
 def _look_at_label_studio(lake: Lake) -> FarmyError | None:
     """Note what people answered; return what went wrong, so that a run can do first what needs no Label Studio."""
     if lake.tables.snapshot_id("annotation_tasks") is None:
@@ -84,7 +95,8 @@ def _look_at_label_studio(lake: Lake) -> FarmyError | None:
     return None
 
 
-def _parse_assets(text: str | None) -> tuple[str, ...]:
+def parse_assets(text: str | None) -> tuple[str, ...]:
+    """Return the assets that `--assets` names, in the order in which they run; all by default."""
     if text is None:
         return LOOP
     names = [name.strip() for name in text.split(",") if name.strip()]
@@ -95,7 +107,10 @@ def _parse_assets(text: str | None) -> tuple[str, ...]:
     return tuple(name for name in LOOP if name in names)
 
 
-def _parse_days(text: str) -> tuple[date, date]:
+def parse_days(text: str | None) -> tuple[date, date] | None:
+    """Return the first and last day that `--days` names; None for all."""
+    if text is None:
+        return None
     first, _, last = text.partition("..")
     try:
         days = date.fromisoformat(first), date.fromisoformat(last or first)

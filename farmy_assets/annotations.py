@@ -24,22 +24,24 @@ CODE_VERSION = "1"
 
 
 def select_answers(lake: Lake, day: date) -> Wanted:
-    """Return the day's answers: those of tasks that changed as they are now, all others as they stand.
-
-    Answers on images that were taken back go: they stay in the table's past.
-    """
-    raw = lake.tables.read("raw_images", day=day, columns=["image_id", "is_first", "withdrawal"])
-    withdrawn = pa.array(list_withdrawn_images(raw), pa.string())
-    standing = lake.tables.read("annotations", day=day)
-    standing = standing.filter(pc.invert(pc.is_in(standing.column("image_id"), value_set=withdrawn)))
+    """Return the day's answers: those of tasks that changed as they are now, all others as they stand."""
+    standing = select_standing(lake, day)
     notes = [fact.key for fact in lake.objects.list(list_progress_notes_prefix(day))]
     if not notes:
-        return Wanted(standing)
+        return standing
     changed = {parse_progress_note_key(key) for key in notes}
     tasks = lake.tables.read("annotation_tasks", day=day)
     answers = lake.label_studio.read_answers(lake.annotation_project_id, sorted(changed))
-    rows, remarks = combine_answers(standing, answers, changed, list_image_sizes(tasks), CODE_VERSION)
+    rows, remarks = combine_answers(standing.rows, answers, changed, list_image_sizes(tasks), CODE_VERSION)
     return Wanted(rows, notes, remarks)
+
+
+def select_standing(lake: Lake, day: date) -> Wanted:
+    """Return the answers that the table holds, but those on images that were taken back: they stay in its past."""
+    raw = lake.tables.read("raw_images", day=day, columns=["image_id", "is_first", "withdrawal"])
+    withdrawn = pa.array(list_withdrawn_images(raw), pa.string())
+    standing = lake.tables.read("annotations", day=day)
+    return Wanted(standing.filter(pc.invert(pc.is_in(standing.column("image_id"), value_set=withdrawn))))
 
 
 STAGE = DayStage(
@@ -50,5 +52,5 @@ STAGE = DayStage(
     kind="labelstudio",
     code_version=CODE_VERSION,
     select=select_answers,
-    is_hint_free=False,
+    select_standing=select_standing,
 )

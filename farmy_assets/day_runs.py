@@ -75,7 +75,7 @@ class DayStage:
         settle: What must follow the commit before notes are deleted; repeated after a failure, so it repeats
             harmlessly.
         preview: Pictures and counts for Dagster's page, of the day's finished rows.
-        is_hint_free: Whether `select` reads tables alone, so that anyone may ask it what is stale.
+        select_standing: Where `select` takes notes in: what the day should hold as long as none is, from tables alone.
     """
 
     table: str
@@ -91,7 +91,16 @@ class DayStage:
     retire: Callable[[Lake, pa.Table], None] = lambda _lake, _dropped: None
     settle: Callable[[Lake, pa.Table], None] = lambda _lake, _rows: None
     preview: Callable[[Lake, pa.Table], Mapping[str, Any]] = lambda _lake, _rows: {}
-    is_hint_free: bool = True
+    select_standing: Callable[[Lake, date], Wanted] | None = None
+
+    @property
+    def is_hint_free(self) -> bool:
+        """Whether `select` reads tables alone."""
+        return self.select_standing is None
+
+    def select_from_tables(self, lake: Lake, day: date) -> Wanted:
+        """Return what the day should hold as far as tables tell: anyone may ask, nothing is taken in."""
+        return (self.select_standing or self.select)(lake, day)
 
 
 @dataclass(frozen=True)
@@ -219,7 +228,7 @@ def count_stale(lake: Lake, stage: DayStage, day: date) -> int:
     """Return how many rows of a day a run would compute or drop, without computing anything."""
     plan = plan_day(
         lake.tables.read(stage.table, day=day, columns=[TABLES[stage.table].row_key, "fingerprint"]),
-        stage.select(lake, day).rows,
+        stage.select_from_tables(lake, day).rows,
         TABLES[stage.table].row_key,
     )
     return int(plan.stale.num_rows) + len(plan.dropped)

@@ -86,12 +86,21 @@ def select_arrivals(lake: Lake, day: date) -> Wanted:
         [own for own in taken_in if own.arrival.ingest_date == day],
         [result.hint.object_key for result in found if result.is_gone],
     )
+    done = {note.key for note in notes} - again | _list_unparked(lake, day, found)
+    remarks = [str(result.failure) for result in found if result.failure is not None]
+    return Wanted(_judge(lake, day, facts), sorted(done), remarks)
+
+
+def select_standing(lake: Lake, day: date) -> Wanted:
+    """Return every arrival of the day that the table holds, on the terms and judged as they would be now."""
+    return Wanted(_judge(lake, day, lake.tables.read("raw_images", day=day, columns=FACTS.names)))
+
+
+def _judge(lake: Lake, day: date, facts: pa.Table) -> pa.Table:
     arrivals = apply_terms(facts, lake.settings.sources)
     judged = judge_firsts(arrivals, _find_firsts_of_other_days(lake, arrivals, day))
     columns = [name for name in RAW_IMAGES.names if name != "fingerprint"]
-    done = {note.key for note in notes} - again | _list_unparked(lake, day, found)
-    remarks = [str(result.failure) for result in found if result.failure is not None]
-    return Wanted(with_fingerprints(judged.select(columns), columns, CODE_VERSION), sorted(done), remarks)
+    return with_fingerprints(judged.select(columns), columns, CODE_VERSION)
 
 
 def _look_at(lake: Lake, hints: Sequence[Hint]) -> list[_Found]:
@@ -224,5 +233,5 @@ STAGE = DayStage(
     code_version=CODE_VERSION,
     select=select_arrivals,
     settle=record_firsts,
-    is_hint_free=False,
+    select_standing=select_standing,
 )

@@ -41,6 +41,11 @@ def count_stale_rows(lake: Lake, day: date) -> dict[str, int]:
     return {stage.table: count_stale(lake, stage, day) for stage in STAGES if stage.is_hint_free}
 
 
+def list_known_days(lake: Lake) -> list[date]:
+    """Return the days that a run can have work on, ascending: those with images or with notes of some."""
+    return sorted({*lake.tables.read_days("raw_images"), *list_days_with_arrivals(lake)})
+
+
 def find_work(lake: Lake, days: Sequence[date], assets: Collection[str]) -> str | None:
     """Return the first asset for which a run over the days would have something to do; None if there is none.
 
@@ -51,13 +56,18 @@ def find_work(lake: Lake, days: Sequence[date], assets: Collection[str]) -> str 
     for table, notes in waiting.items():
         if table in assets and not notes.keys().isdisjoint(days):
             return table
-    state = _hash_state(lake, days, assets)
-    if lake.index.read_cursor(_UP_TO_DATE) == state:
+    if is_known_up_to_date(lake, days, assets):
         return None
+    state = _hash_state(lake, days, assets)
     work = _find_stale_asset(lake, days, assets)
     if work is None:
         lake.index.write_cursor(_UP_TO_DATE, state)
     return work
+
+
+def is_known_up_to_date(lake: Lake, days: Sequence[date], assets: Collection[str]) -> bool:
+    """Tell whether `find_work` found nothing to do and nothing is another since, apart from notes."""
+    return lake.index.read_cursor(_UP_TO_DATE) == _hash_state(lake, days, assets)
 
 
 def _find_stale_asset(lake: Lake, days: Sequence[date], assets: Collection[str]) -> str | None:

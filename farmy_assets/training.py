@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from adapters.cpu_time import measure_cpu_seconds
 from adapters.lake import Lake
 from adapters.models import ImageModel
 from farmy_assets.image_features import read_features
+from lakehouse.reprocessing import CPU_SECONDS, ROWS_AMENDED, ROWS_COMPUTED
 from lakehouse.training import CODE_VERSION, TrainingSet, describe_shortage, select_training_set, train
 
 BACKBONE = f"{ImageModel.name} {ImageModel.version}"
@@ -48,6 +50,7 @@ def _select(lake: Lake) -> TrainingSet:
 
 
 def _train(lake: Lake, training_set: TrainingSet, run_id: str) -> dict[str, Any]:
+    cpu_started = measure_cpu_seconds()
     embeddings = [features.embeddings for features in read_features(lake, training_set.standard_keys)]
     read = lake.tables.read_day("label_model", None)
     trained = train(
@@ -59,7 +62,13 @@ def _train(lake: Lake, training_set: TrainingSet, run_id: str) -> dict[str, Any]
         settings=lake.settings.label_model,
     )
     lake.objects.create(trained.weights_key, trained.weights)
-    properties = {"farmy.run-id": run_id, "farmy.code-version": CODE_VERSION}
+    properties = {
+        "farmy.run-id": run_id,
+        "farmy.code-version": CODE_VERSION,
+        CPU_SECONDS: f"{measure_cpu_seconds() - cpu_started:.3f}",
+        ROWS_COMPUTED: "1",
+        ROWS_AMENDED: "0",
+    }
     lake.tables.commit_day("label_model", None, read=read, rows=trained.row, append=True, properties=properties)
     row = trained.row.to_pylist()[0]
     return {

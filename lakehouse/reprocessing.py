@@ -5,11 +5,12 @@ is counted apart, "at most": images whose row further up will be another, and ar
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakehouse.day_updates import DayPlan, plan_day
 from lakehouse.fingerprints import CODE, MODEL, SETTINGS, UPSTREAM, name_difference
@@ -123,6 +124,15 @@ class Total:
 
 
 @dataclass(frozen=True)
+class DayTotal:
+    """All rows of one day: those that are certainly stale, those that are at most, and what all of them cost."""
+
+    certain: int
+    at_most: int
+    cpu_seconds: float | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run over days would do.
 
@@ -159,6 +169,26 @@ class Plan:
             )
             for (asset, reason, is_at_most), group in groups.items()
         ]
+
+    @property
+    def rows_by_day(self) -> dict[date | None, DayTotal]:
+        """The rows of all assets together, by day, ascending; what has no day comes first."""
+        groups: dict[date | None, list[StaleRows]] = {}
+        for stale in sorted(self.stale, key=lambda stale: stale.day or date.min):
+            groups.setdefault(stale.day, []).append(stale)
+        return {
+            day: DayTotal(
+                certain=sum(stale.rows for stale in group if not stale.is_at_most),
+                at_most=sum(stale.rows for stale in group),
+                cpu_seconds=_add(self.estimate(stale) for stale in group),
+            )
+            for day, group in groups.items()
+        }
+
+    @property
+    def waiting_arrivals(self) -> int:
+        """How many objects wait in landing that no table knows."""
+        return sum(stale.rows for stale in self.stale if (stale.asset, stale.reason) == ("raw_images", BYTES))
 
     @property
     def rows(self) -> int:
@@ -209,6 +239,9 @@ def _divide(commits: Sequence[Mapping[str, str]], rows: str) -> float | None:
 def forecast_day(day: date, stages: Iterable[StageDay], *, force: bool = False) -> list[DayForecast]:
     """Say what a run over one day would do.
 
+    What follows is followed by image, within the day: that another leader of a group may change images of later days
+    is not foreseen.
+
     Args:
         day: The day.
         stages: The tables that the run would bring up to date, each after those that it follows from.
@@ -217,37 +250,32 @@ def forecast_day(day: date, stages: Iterable[StageDay], *, force: bool = False) 
     cascade = _Cascade()
     forecasts = []
     for stage in stages:
-        plan = plan_day(
-            stage.current, stage.wanted, TABLES[stage.table].row_key, amends_by=stage.amends_by, force=force
-        )
-        certain = _list_certain(stage, day, plan)
-        possible, touched = cascade.follow(stage, plan)
+        row_key = TABLES[stage.table].row_key
+        plan = plan_day(stage.current, stage.wanted, row_key, amends_by=stage.amends_by, force=force)
+        stale = _list_certain(stage, day, plan)
         if stage.arrivals:
-            certain.append(StaleRows(stage.table, day, BYTES, stage.arrivals))
-        if possible:
+            stale.append(StaleRows(stage.table, day, BYTES, stage.arrivals))
+        images, arrivals = cascade.follow(stage, plan)
+        if images or arrivals:
             reason = BYTES if stage.takes_notes else UPSTREAM
-            certain.append(StaleRows(stage.table, day, reason, possible, is_at_most=True))
-        forecasts.append(DayForecast(stage.table, day, tuple(certain), plan.fresh - touched))
+            stale.append(StaleRows(stage.table, day, reason, len(images) + arrivals, is_at_most=True))
+        untouched = plan.fresh - len(images.intersection(_list_images(stage.wanted)))
+        forecasts.append(DayForecast(stage.table, day, tuple(stale), untouched))
     return forecasts
 
 
 def _list_certain(stage: StageDay, day: date, plan: DayPlan) -> list[StaleRows]:
     """Return the rows that a run would compute, amend and drop now, by reason."""
     row_key = TABLES[stage.table].row_key
-    columns = (stage.current.column(name).to_pylist() for name in (row_key, "fingerprint"))
-    held = dict(zip(*columns, strict=True))
-    rows: Counter[str] = Counter()
-    amended: Counter[str] = Counter()
-    for part, counters in ((plan.computed, (rows,)), (plan.amended, (rows, amended))):
-        columns = (part.column(name).to_pylist() for name in (row_key, "fingerprint"))
-        for key, fingerprint in zip(*columns, strict=True):
-            reason = _name_reason(held.get(key), fingerprint)
-            for counter in counters:
-                counter[reason] += 1
-    rows[DROPPED] = len(plan.dropped)
-    return [
-        StaleRows(stage.table, day, reason, rows[reason], amended[reason]) for reason in REASONS if rows[reason] > 0
-    ]
+    held = dict(_read_pairs(stage.current, row_key))
+    computed = Counter(_name_reason(held.get(key), wanted) for key, wanted in _read_pairs(plan.computed, row_key))
+    amended = Counter(_name_reason(held.get(key), wanted) for key, wanted in _read_pairs(plan.amended, row_key))
+    rows = computed + amended + Counter({DROPPED: len(plan.dropped)})
+    return [StaleRows(stage.table, day, reason, rows[reason], amended[reason]) for reason in REASONS if rows[reason]]
+
+
+def _read_pairs(rows: pa.Table, row_key: str) -> Iterable[tuple[str, str]]:
+    return zip(rows.column(row_key).to_pylist(), rows.column("fingerprint").to_pylist(), strict=True)
 
 
 def _name_reason(held: str | None, wanted: str) -> str:
@@ -257,38 +285,38 @@ def _name_reason(held: str | None, wanted: str) -> str:
 
 
 class _Cascade:
-    """Whose rows of one day will be other ones, table by table downwards."""
+    """Which images of a day will or may have other rows, table by table downwards."""
 
     def __init__(self) -> None:
         self._changing: dict[str, set[str]] = {}
-        self._from_outside: dict[str, set[str]] = {}
         self._arrivals: dict[str, int] = {}
+        self._taken_in: dict[str, set[str]] = {}
 
-    def follow(self, stage: StageDay, plan: DayPlan) -> tuple[int, int]:
-        """Return how many rows of a stage may become stale, and how many of those stand now."""
-        key = TABLES[stage.table].row_key
-        certain = {*_list_images(plan.computed), *_list_images(plan.amended)}
-        gone = stage.current.filter(pa.array([row in plan.dropped for row in stage.current.column(key).to_pylist()]))
-        certain.update(_list_images(gone))
-        possible = (set(stage.noted) if stage.takes_notes else self._list_upstream(stage)) - certain
-        arrivals = stage.arrivals if stage.takes_notes else self._count_arrivals(stage)
-        self._changing[stage.table] = certain | possible
-        self._arrivals[stage.table] = arrivals
+    def follow(self, stage: StageDay, plan: DayPlan) -> tuple[set[str], int]:
+        """Return the images whose rows may become stale beside those of the plan, and how many unknown ones may be."""
+        row_key = TABLES[stage.table].row_key
+        is_dropped = pc.is_in(stage.current.column(row_key), value_set=pa.array(sorted(plan.dropped), pa.string()))
+        certain = {image for part in (plan.stale, stage.current.filter(is_dropped)) for image in _list_images(part)}
         if stage.takes_notes:
-            self._from_outside[stage.table] = {*_list_images(stage.current), *certain, *possible}
-        touched = len(possible & set(_list_images(stage.wanted)))
-        return len(possible) + (0 if stage.takes_notes else arrivals), touched
+            possible, arrivals = set(stage.noted - certain), 0
+            self._taken_in[stage.table] = {*_list_images(stage.current), *certain, *possible}
+            self._arrivals[stage.table] = stage.arrivals
+        else:
+            possible, arrivals = self._list_upstream(stage) - certain, self._count_arrivals(stage)
+            self._arrivals[stage.table] = arrivals
+        self._changing[stage.table] = certain | possible
+        return possible, arrivals
 
     def _list_upstream(self, stage: StageDay) -> set[str]:
-        """Return the images with another row further up, of those that the stage can have a row of."""
+        """Return the images with other rows further up, of those that everything taken in from outside knows."""
         images = set().union(*(self._changing.get(dep, set()) for dep in stage.deps))
         for dep in stage.deps:
-            images &= self._from_outside.get(dep, images)
+            images &= self._taken_in.get(dep, images)
         return images
 
     def _count_arrivals(self, stage: StageDay) -> int:
-        """Return how many images that nobody has read yet may come down to a stage."""
-        if any(not self._arrivals[dep] for dep in stage.deps if dep in self._from_outside):
+        """Return how many images that nobody has read yet may come down to a stage: none where people come first."""
+        if any(self._arrivals[dep] == 0 for dep in stage.deps if dep in self._taken_in):
             return 0
         return max((self._arrivals.get(dep, 0) for dep in stage.deps), default=0)
 
@@ -319,3 +347,59 @@ def renew_model(forecasts: Iterable[DayForecast], deps: Mapping[str, Sequence[st
         more = StaleRows(forecast.table, forecast.day, reason, forecast.untouched, is_at_most=True)
         renewed.append(replace(forecast, stale=(*forecast.stale, more), untouched=0))
     return renewed
+
+
+def describe_rows(rows: StaleRows | Total) -> str:
+    """Return how many rows there are, as people read it."""
+    return f"at most {rows.rows:,}" if rows.is_at_most else f"{rows.rows:,}"
+
+
+def describe_seconds(seconds: float | None) -> str:
+    """Return CPU seconds as people read them."""
+    if seconds is None:
+        return "unknown"
+    return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.2g}" if seconds else "0"
+
+
+def describe_cost(plan: Plan) -> str:
+    """Return in a few sentences what a plan comes to."""
+    at_most = sum(stale.rows for stale in plan.stale)
+    sentences = [f"{plan.rows:,} rows are stale, at most {at_most:,} once those before them are computed."]
+    if plan.waiting_arrivals:
+        sentences.append(f"{plan.waiting_arrivals:,} arrivals wait.")
+    sentences.append(
+        f"By what past runs took, that is {describe_seconds(plan.cpu_seconds)} CPU seconds, at most "
+        f"{describe_seconds(plan.cpu_seconds_at_most)}."
+    )
+    if plan.unmeasured:
+        sentences.append(f"Not in it, because never measured: {', '.join(plan.unmeasured)}.")
+    if plan.days_left:
+        sentences.append(f"{plan.days_left:,} older days were not looked at.")
+    return " ".join(sentences)
+
+
+def describe_plan(plan: Plan, looked_at: datetime) -> str:
+    """Return a plan as Markdown for Dagster's page.
+
+    Args:
+        plan: The plan.
+        looked_at: When it was made.
+    """
+    days = f"{plan.days:,} of {plan.days + plan.days_left:,} days" if plan.days_left else f"{plan.days:,} days"
+    heading = (
+        f"**What a run would do, as of {looked_at:%Y-%m-%d %H:%M} UTC, {days}.** Reload definitions to look again."
+    )
+    if not plan.stale:
+        return f"{heading}\n\nEverything is up to date."
+    lines = [
+        f"| {total.asset} | {total.reason} | {describe_rows(total)} | {total.days} "
+        f"| {describe_seconds(total.cpu_seconds)} |"
+        for total in plan.totals
+    ]
+    table = "\n".join(["| asset | reason | rows | days | CPU seconds |", "| --- | --- | --: | --: | --: |", *lines])
+    return f"{heading}\n\n{table}\n\n{describe_cost(plan)}"
+
+
+def select_assets(plan: Plan, assets: Collection[str]) -> Plan:
+    """Return the part of a plan that is about some assets."""
+    return replace(plan, stale=tuple(stale for stale in plan.stale if stale.asset in assets))
