@@ -113,9 +113,10 @@ def submit(items: Sequence[str], source: str, *, as_json: bool) -> int:
       farmy submit - --source scraper < urls.txt
     """
     texts = [text for item in items for text in (_read_list() if item == "-" else [item])]
+    given = set(texts)
     today = datetime.now(UTC).date()
     with Lake(load_settings()) as lake:
-        found = [found for text in texts for found in _find_items(text, set(texts))]
+        found = [found for text in texts for found in _find_items(text, given)]
         rows = [
             asdict(_land_item(lake, item, read, source, today))
             for item, read in track(
