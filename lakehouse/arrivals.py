@@ -7,7 +7,7 @@ becomes a row. So hints may be doubled, late and in any order. Notes are deleted
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 import pyarrow as pa
@@ -68,7 +68,7 @@ class Note:
 
     def encode(self) -> bytes:
         """Return the note's bytes."""
-        return json.dumps([asdict(hint) for hint in self.hints], ensure_ascii=False).encode()
+        return json.dumps([vars(hint) for hint in self.hints], ensure_ascii=False).encode()
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def build_notes(hints_by_day: Mapping[date, Iterable[Hint]]) -> list[Note]:
         ordered = sorted(set(hints), key=lambda hint: (hint.object_key, hint.occasion, hint.size_bytes))
         for start in range(0, len(ordered), _HINTS_PER_NOTE):
             chunk = tuple(ordered[start : start + _HINTS_PER_NOTE])
-            digest = hash_values(*(asdict(hint) for hint in chunk))
+            digest = hash_values(*map(vars, chunk))
             notes.append(Note(f"{build_notes_prefix(day)}{digest}.json", chunk))
     return notes
 

@@ -74,7 +74,7 @@ def build_cleansed_rows(images: pa.Table, kept: Sequence[KeptImage], quality: Qu
     """
     rows = []
     for image, made in zip(images.to_pylist(), kept, strict=True):
-        facts = asdict(made.image)
+        facts = vars(made.image)
         keys = {"standard_key": made.standard_key, "thumbnail_key": made.thumbnail_key}
         rows.append(image | facts | keys | judge(facts, quality)._asdict())
     return pa.Table.from_pylist(rows, schema=CLEANSED_IMAGES)
