@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 console = Console(width=None if sys.stdout.isatty() else 160)
@@ -56,7 +57,8 @@ def _format(value: object) -> str:
         return f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, list):
         return ", ".join(map(_format, value))
-    return str(value)
+    # What stands in brackets, as in an IPv6 address, would be taken for a style.
+    return escape(str(value))
 
 
 def print_facts(title: str, facts: Mapping[str, Any]) -> None:

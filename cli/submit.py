@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.markup import escape
 from rich.progress import track
 
 from adapters.lake import Lake
@@ -282,9 +281,4 @@ def _create(objects: Objects, key: str, data: bytes) -> bool:
 
 
 def _show(result: dict[str, Any]) -> None:
-    # What stands in brackets, as in an IPv6 address, would be taken for a style.
-    rows = [
-        {name: escape(value) if isinstance(value, str) else value for name, value in row.items()}
-        for row in result["images"]
-    ]
-    print_table(None, rows)
+    print_table(None, result["images"])

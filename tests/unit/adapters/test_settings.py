@@ -150,7 +150,7 @@ BAD = {
     "a class without a name": ('[[classes]]\nid = "cow"', "classes.*name"),
     "classes that are none": ("classes = 3", "classes"),
     "shares above one": (CLASSES + "[splits]\ntrain = 0.9\nvalidation = 0.2", "0.9.*0.2"),
-    "a source that is no folder name": (CLASSES + '[[sources]]\nname = "my phone"', "sources.*name"),
+    "a source that is no folder name": (CLASSES + '[[sources]]\nname = "my phone"', "sources.*my phone"),
     "a section that is a number": ("cleansing = 3" + CLASSES, "cleansing"),
     "what is not TOML": ("[[classes", "not valid TOML"),
 }
