@@ -1,5 +1,6 @@
 """An event queue in memory, for tests: with the faults of a real one, on request, and a clock that can be moved."""
 
+import heapq
 import random
 import threading
 import time
@@ -40,6 +41,8 @@ class MemoryQueue:
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._held: dict[str, _Held] = {}
+        self._waiting: list[str] = []
+        self._hidden: list[tuple[float, str]] = []
         self._sent = 0
         self._passed_s = 0.0
 
@@ -49,7 +52,8 @@ class MemoryQueue:
             for body in bodies:
                 self._sent += 1
                 message_id = f"message-{self._sent}"
-                self._held[message_id] = _Held(message_id, body, self._now() + delay_s, [])
+                held = self._held[message_id] = _Held(message_id, body, 0, [])
+                self._hide(held, delay_s)
 
     def pass_time(self, seconds: float) -> None:
         """Move the queue's clock on."""
@@ -58,11 +62,15 @@ class MemoryQueue:
     def receive(self, wait_s: int = 0) -> list[QueueMessage]:  # noqa: ARG002
         """Return up to ten messages, at once."""
         with self._lock:
-            waiting = [held for held in self._held.values() if held.visible_at <= self._now()]
-            for held in [held for held in waiting if len(held.receipts) >= self._max_receives]:
-                waiting.remove(held)
-                self._bury(held, None)
-            chosen = self._random.sample(waiting, min(MAX_RECEIVED, len(waiting)))
+            while self._hidden and self._hidden[0][0] <= self._now():
+                self._waiting.append(heapq.heappop(self._hidden)[1])
+            chosen: list[_Held] = []
+            while self._waiting and len(chosen) < MAX_RECEIVED:
+                held = self._held.get(self._take_any())
+                if held is not None and len(held.receipts) >= self._max_receives:
+                    self._bury(held)
+                elif held is not None:
+                    chosen.append(held)
             return [self._hand_over(held) for held in chosen]
 
     def delete(self, messages: Sequence[QueueMessage]) -> int:
@@ -84,12 +92,23 @@ class MemoryQueue:
             delayed = sum(not held.receipts for held in hidden)
             return QueueDepth(len(self._held) - len(hidden), len(hidden) - delayed, delayed, len(self.dead))
 
+    def _take_any(self) -> str:
+        place = self._random.randrange(len(self._waiting))
+        self._waiting[place], self._waiting[-1] = self._waiting[-1], self._waiting[place]
+        return self._waiting.pop()
+
     def _hand_over(self, held: _Held) -> QueueMessage:
         receipt = f"{held.message_id}-{len(held.receipts) + 1}"
         held.receipts.append(receipt)
-        if self._random.random() >= self._duplicate_share:
-            held.visible_at = self._now() + self._visibility_s
+        if self._random.random() < self._duplicate_share:
+            self._waiting.append(held.message_id)
+        else:
+            self._hide(held, self._visibility_s)
         return QueueMessage(held.message_id, receipt, held.body)
+
+    def _hide(self, held: _Held, seconds: float) -> None:
+        held.visible_at = self._now() + seconds
+        heapq.heappush(self._hidden, (held.visible_at, held.message_id))
 
     def _delete_one(self, message: QueueMessage) -> bool:
         held = self._held.get(message.message_id)
@@ -97,8 +116,8 @@ class MemoryQueue:
             del self._held[message.message_id]
         return held is None or message.receipt in held.receipts
 
-    def _bury(self, held: _Held, reason: str | None) -> None:
-        self.dead.append((held.body, reason))
+    def _bury(self, held: _Held) -> None:
+        self.dead.append((held.body, None))
         del self._held[held.message_id]
 
     def _now(self) -> float:
