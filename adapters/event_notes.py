@@ -98,4 +98,4 @@ def _read_message(lake: Lake, message: QueueMessage) -> list[tuple[str, LandingE
     """
     bucket, prefix = lake.objects.bucket_and_prefix
     located = [(locate_in_lake(event, bucket, prefix, LANDING), event) for event in parse_message(message.body)]
-    return [(key, event) for key, event in located if key is not None and not key.endswith("/")]
+    return [(key, event) for key, event in located if key is not None]

@@ -100,7 +100,7 @@ def _check_queue(lake: Lake) -> str:
     if depth.dead:
         raise StorageError(
             f"{depth.dead} messages wait in the dead-letter queue: look at each message's attribute `reason`, mend "
-            "what sends it, and redrive or purge that queue. What they told of is found by `farmy reconcile`."
+            "what sends it, and purge that queue. What they told of is found by `farmy reconcile`."
         )
     return f"{depth.waiting} messages wait, {depth.in_flight} in flight"
 

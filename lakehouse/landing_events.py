@@ -8,10 +8,9 @@ becomes of a hint is `lakehouse.arrivals`.
 import json
 import re
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import unquote_plus
 
@@ -57,7 +56,7 @@ class LandingEvent:
         occurred_at: When, by S3's clock, in UTC.
         size_bytes: Size of what was written; None if the event does not say.
         version_id: Version that was written or removed, in a bucket with versions.
-        sequencer: Orders the events of one key; None if the event bears none.
+        sequencer: Tells the events of one key apart, doubled ones not; None if the event bears none.
         etag: Entity tag of what was written, without quotes; None if the event does not say.
     """
 
@@ -97,20 +96,6 @@ def parse_message(body: str) -> tuple[LandingEvent, ...]:
     raise _unreadable(f"has none of the shapes that S3 sends: its fields are {_shortened.repr(sorted(message))}")
 
 
-def select_newest(events: Iterable[LandingEvent]) -> list[LandingEvent]:
-    """Return the newest event of each object, by bucket and key, in whatever order they came.
-
-    Sequencers decide; where one of an object's events bears none, their times do. Of events at one time a removal
-    counts as the newer.
-    """
-
-    def identify(event: LandingEvent) -> tuple[str, str]:
-        return event.bucket, event.key
-
-    groups = (list(group) for _, group in groupby(sorted(events, key=identify), key=identify))
-    return [_select_newest_of_one(group) for group in groups]
-
-
 def locate_in_lake(event: LandingEvent, bucket: str, prefix: str, folder: str) -> str | None:
     """Return the key of an event's object relative to the lake's root.
 
@@ -126,20 +111,6 @@ def locate_in_lake(event: LandingEvent, bucket: str, prefix: str, folder: str) -
     root = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
     is_there = event.bucket == bucket and event.key.startswith(root + folder) and not event.key.endswith("/")
     return event.key.removeprefix(root) if is_there else None
-
-
-def _select_newest_of_one(events: list[LandingEvent]) -> LandingEvent:
-    # "The sequencers can be of different lengths. So, to compare these values, first right pad the shorter value with
-    # zeros, and then do a lexicographical comparison." Amazon S3 User Guide, Event message structure.
-    width = max(len(event.sequencer or "") for event in events)
-    are_numbered = all(event.sequencer for event in events)
-
-    def rank(event: LandingEvent) -> tuple[str, datetime, bool, str]:
-        sequencer = (event.sequencer or "").upper().ljust(width, "0") if are_numbered else ""
-        # The last decides between events that differ in nothing that orders them: always for the same one.
-        return sequencer, event.occurred_at, event.is_removal, repr(event)
-
-    return max(events, key=rank)
 
 
 def _parse_record(record: object) -> tuple[LandingEvent, ...]:

@@ -1,7 +1,7 @@
 import json
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.errors import UnreadableEventError
-from lakehouse.landing_events import LandingEvent, locate_in_lake, parse_message, select_newest
+from lakehouse.landing_events import LandingEvent, parse_message
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
 KEY = "landing/phone/2026/11/02/a.jpg"
@@ -381,81 +381,3 @@ def test_good_messages_with_text_cut_out_and_put_in_are_read_or_refused(
 ) -> None:
     body = json.dumps(message)
     check_that_it_is_read_or_refused(body[:start] + inserted + body[start + length :])
-
-
-def test_a_later_removal_wins_over_an_earlier_writing_in_either_order() -> None:
-    written = make_event(sequencer="0055AED6DCD90281E5")
-    removed = make_event(sequencer="0055AED6DCD90281E6", is_removal=True, at=NOON - timedelta(seconds=1))
-    assert select_newest([written, removed]) == select_newest([removed, written]) == [removed]
-
-
-@pytest.mark.parametrize(
-    ("earlier", "later"),
-    [
-        ("0055AED6DC", "0055AED6DD"),
-        ("0055AED6DC", "0055AED6DC01"),
-        ("0055AED6DCFF", "0055AED6DD"),
-        ("0055aed6dc", "0055AED6DD"),
-        ("0055AED6DC", "0055aed6dd"),
-    ],
-)
-def test_sequencers_of_different_lengths_and_cases_are_compared_filled_with_zeros(earlier: str, later: str) -> None:
-    first, second = make_event(sequencer=earlier), make_event(sequencer=later, is_removal=True)
-    assert select_newest([first, second]) == select_newest([second, first]) == [second]
-
-
-def test_without_sequencers_the_time_decides_and_at_one_time_the_removal() -> None:
-    written, rewritten = make_event(), make_event(at=NOON + timedelta(seconds=1), sequencer="01")
-    removed = make_event(is_removal=True)
-    assert select_newest([rewritten, written]) == [rewritten]
-    assert select_newest([removed, written]) == select_newest([written, removed]) == [removed]
-
-
-def test_events_of_different_objects_stand_beside_each_other() -> None:
-    one, other = make_event("landing/b", sequencer="01"), make_event("landing/a", sequencer="02")
-    elsewhere = LandingEvent("other-lake", "landing/a", False, NOON)
-    assert select_newest([one, elsewhere, other]) == [other, one, elsewhere]
-    assert select_newest([]) == []
-
-
-sequenced = st.builds(
-    make_event,
-    st.sampled_from(["landing/a", "landing/b"]),
-    is_removal=st.booleans(),
-    at=st.datetimes(datetime(2026, 1, 1), datetime(2026, 1, 2), timezones=st.just(UTC)),  # noqa: DTZ001
-    sequencer=st.none() | st.text("0123456789ABCDEF", min_size=1, max_size=6),
-)
-
-
-@given(st.lists(sequenced), st.data())
-def test_the_newest_are_the_same_in_any_order_and_with_repeats(events: list[LandingEvent], data: st.DataObject) -> None:
-    newest = select_newest(events)
-    assert select_newest(data.draw(st.permutations(events + events[:3]))) == newest
-    assert [event.key for event in newest] == sorted({event.key for event in events})
-
-
-@pytest.mark.parametrize("prefix", ["", "/"])
-def test_in_a_bucket_of_its_own_a_key_is_what_the_lake_calls_it(prefix: str) -> None:
-    assert locate_in_lake(make_event(), "farm-lake", prefix, "landing/") == KEY
-
-
-@pytest.mark.parametrize("prefix", ["farms/north", "farms/north/"])
-def test_below_a_prefix_the_key_is_relative_to_the_lakes_root(prefix: str) -> None:
-    assert locate_in_lake(make_event(f"farms/north/{KEY}"), "farm-lake", prefix, "landing/") == KEY
-
-
-@pytest.mark.parametrize(
-    ("bucket", "prefix", "key"),
-    [
-        ("other-lake", "", KEY),
-        ("farm-lake", "farms/north", KEY),
-        ("farm-lake", "farms/north", f"farms/northern/{KEY}"),
-        ("farm-lake", "", "raw/ab/abc"),
-        ("farm-lake", "", "landing"),
-        ("farm-lake", "", "landing/"),
-        ("farm-lake", "", "landing/phone/"),
-        ("farm-lake", "", f"other/{KEY}"),
-    ],
-)
-def test_what_lies_elsewhere_or_is_a_folder_is_foreign(bucket: str, prefix: str, key: str) -> None:
-    assert locate_in_lake(make_event(key), bucket, prefix, "landing/") is None
