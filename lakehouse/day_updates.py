@@ -52,36 +52,37 @@ def plan_day(
 
     Args:
         current: The day's rows, at least `row_key`, `fingerprint` and `amends_by`; several rows may share a key.
-        wanted: One row per key that the day should hold, with its `fingerprint` and whatever its computation reads.
+        wanted: The rows that the day should hold, with their `fingerprint` and whatever their computation reads; of
+            several rows of one key all bear the same fingerprint.
         row_key: Name of the key column.
         amends_by: Name of the column, in both, with the fingerprint of the costly part of a row: where that holds, a
             stale row is amended. Without it every stale row is computed.
         force: Whether to compute every wanted row again.
     """
-    held = _read_pairs(current, row_key, "fingerprint")
+    held = dict(_read_pairs(current, row_key, "fingerprint"))
     prints = _read_pairs(wanted, row_key, "fingerprint")
-    is_stale = [force or held.get(key) != fingerprint for key, fingerprint in prints.items()]
+    is_stale = [force or held.get(key) != fingerprint for key, fingerprint in prints]
     stale = wanted.filter(pa.array(is_stale, pa.bool_()))
     is_amended = pa.array(_list_amended(current, stale, row_key, None if force else amends_by), pa.bool_())
     return DayPlan(
         computed=stale.filter(pc.invert(is_amended)),
         amended=stale.filter(is_amended),
-        dropped=frozenset(held.keys() - prints.keys()),
+        dropped=frozenset(held.keys() - {key for key, _ in prints}),
         replaced=frozenset(held.keys() & set(stale.column(row_key).to_pylist())),
         fresh=wanted.num_rows - stale.num_rows,
     )
 
 
-def _read_pairs(rows: pa.Table, key: str, value: str) -> dict[str, str | None]:
-    return dict(zip(rows.column(key).to_pylist(), rows.column(value).to_pylist(), strict=True))
+def _read_pairs(rows: pa.Table, key: str, value: str) -> list[tuple[str, str | None]]:
+    return list(zip(rows.column(key).to_pylist(), rows.column(value).to_pylist(), strict=True))
 
 
 def _list_amended(current: pa.Table, stale: pa.Table, row_key: str, amends_by: str | None) -> list[bool]:
     """Return of each stale row whether its costly part stands."""
     if amends_by is None:
         return [False] * stale.num_rows
-    held = _read_pairs(current, row_key, amends_by)
-    return [held.get(key) == costly for key, costly in _read_pairs(stale, row_key, amends_by).items()]
+    held = dict(_read_pairs(current, row_key, amends_by))
+    return [held.get(key) == costly for key, costly in _read_pairs(stale, row_key, amends_by)]
 
 
 def keep_standing_rows(current: pa.Table, plan: DayPlan, row_key: str) -> pa.Table:

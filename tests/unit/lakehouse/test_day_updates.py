@@ -53,6 +53,19 @@ def test_applying_a_plan_gives_exactly_the_wanted_keys_and_prints(
     assert {row["key"]: row["fingerprint"] for row in applied.to_pylist()} == wanted
 
 
+@given(current_rows.map(make_current), current_rows.map(make_current), st.booleans())
+def test_all_rows_of_a_key_are_taken_or_left_together(
+    current: pa.Table,
+    wanted: pa.Table,
+    force: bool,  # noqa: FBT001
+) -> None:
+    plan = plan_day(current, wanted, "key", force=force)
+
+    held = {row["key"]: row["fingerprint"] for row in current.to_pylist()}
+    stale = [row for row in wanted.to_pylist() if force or held.get(row["key"]) != row["fingerprint"]]
+    assert plan.stale.to_pylist() == stale
+
+
 @given(current_rows.map(make_current), wanted_rows)
 def test_a_second_plan_is_nothing(current: pa.Table, wanted: dict[str, str]) -> None:
     rows = make_rows(list(wanted.items()))
