@@ -24,6 +24,7 @@ DEPENDENCIES = {
         "cleansed_images",
         "near_duplicates",
         "annotation_tasks",
+        "annotations",
         "labelled_dataset",
         "predicted_labels",
     },
