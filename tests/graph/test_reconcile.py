@@ -1,12 +1,18 @@
 """The reconcile job: listings repair whatever events, polls and killed runs lost."""
 
+from datetime import UTC, datetime, timedelta
+
 import dagster as dg
 
 from adapters import inbox
 from adapters.lake import Lake
 from farmy_assets.definitions import build_definitions
+from farmy_assets.reconciliation import reconcile_lake
+from lakehouse.arrivals import merge_hints
 from lakehouse.quality import QualitySettings, SuspectLimits
 from tests.graph.lakes import DAY_1, DAY_2, hash_tables, land, list_notes, make_picture, open_lake, take_in
+
+NOW = datetime(2026, 11, 5, 2, 30, tzinfo=UTC)
 
 
 def reconcile(lake: Lake, instance: dg.DagsterInstance) -> None:
@@ -39,14 +45,47 @@ def test_a_deleted_index_is_rebuilt(lake: Lake, instance: dg.DagsterInstance) ->
 
 
 def test_an_object_whose_event_was_lost_is_noted_however_old(lake: Lake, instance: dg.DagsterInstance) -> None:
-    land(lake, "1.jpg", make_picture(1), DAY_1)
-    land(lake, "2.jpg", make_picture(2), DAY_1)
+    keys = [land(lake, f"{number}.jpg", make_picture(number), DAY_1) for number in (1, 2)]
     inbox.note_all_arrivals(lake)
-    lake.objects.delete(list_notes(lake)[:1])
+    lake.objects.delete(list_notes(lake))
 
     reconcile(lake, instance)
 
-    assert len(list_notes(lake)) == 2
+    assert [hint.object_key for hint in merge_hints(inbox.read_notes(lake, DAY_1))] == keys
+
+
+def test_a_second_look_on_the_same_day_notes_nothing_more_and_one_on_another_day_has_it_tried_again(
+    lake: Lake,
+) -> None:
+    land(lake, "1.jpg", make_picture(1), DAY_1)
+    reconcile_lake(lake, NOW)
+    notes, waiting = list_notes(lake), inbox.list_days_with_arrivals(lake)
+
+    reconcile_lake(lake, NOW + timedelta(hours=1))
+    assert list_notes(lake) == notes
+
+    reconcile_lake(lake, NOW + timedelta(days=1))
+    assert inbox.list_days_with_arrivals(lake)[DAY_1] != waiting[DAY_1]
+
+
+def test_what_is_new_gone_or_lost_is_counted_and_what_a_run_cannot_mend_is_named(lake: Lake) -> None:
+    deleted, unkept, lost = (land(lake, f"{number}.jpg", make_picture(number), DAY_1) for number in (1, 2, 3))
+    take_in(lake, [DAY_1], ["raw_images"])
+    originals = {row["object_key"]: row["original_key"] for row in lake.tables.read("raw_images").to_pylist()}
+    lake.objects.delete([deleted, lost, originals[unkept], originals[lost]])
+    new = land(lake, "new.jpg", make_picture(4), DAY_2)
+    lake.objects.create("landing/phone/alone.jpg.json", b"{}")
+    lake.objects.create("raw/00/orphan", b"x")
+
+    found = reconcile_lake(lake, datetime.now(UTC) + timedelta(days=2))
+
+    assert (found.objects_new, found.objects_deleted, found.originals_missing) == (1, 2, 1)
+    assert found.originals_lost == (originals[lost],)
+    assert found.originals_orphaned == ("raw/00/orphan",)
+    assert found.sidecars_orphaned == ("landing/phone/alone.jpg.json",)
+    assert found.describe()["sidecars_orphaned"] == "1: landing/phone/alone.jpg.json"
+    hinted = {day: {hint.object_key for hint in merge_hints(inbox.read_notes(lake, day))} for day in (DAY_1, DAY_2)}
+    assert hinted == {DAY_1: {deleted, unkept, lost}, DAY_2: {new}}
 
 
 def test_a_stale_day_is_noted_and_its_run_brings_it_up_to_date(lake: Lake, instance: dg.DagsterInstance) -> None:
