@@ -37,7 +37,7 @@ from lakehouse.arrivals import (
 from lakehouse.fingerprints import hash_values
 
 _PROGRESS = "annotation_progress"
-_WATCHED = "watched_landing"
+_WATCHED = "watched_arrivals"
 
 
 def note_hints(lake: Lake, hints: Mapping[date, Iterable[Hint]]) -> None:
@@ -55,16 +55,23 @@ def read_notes(lake: Lake, day: date) -> list[Note]:
 def note_watched_arrivals(lake: Lake, today: date) -> int:
     """Leave hints for every new object in the day prefixes that can still change; return how many.
 
-    Where nothing is listed that was not listed the last time, no table is looked at.
+    New is what the last look did not list. Only the first look asks the tables, whose answers cost more the larger they
+    grow: that somebody else has noted an object meanwhile costs no more than a second look at it.
     """
     sources = lake.objects.list_folders(LANDING)
     prefixes = list_watched_prefixes(sources, today, lake.settings.watch_days)
     arrivals = select_arrivals(fact for prefix in prefixes for fact in lake.objects.list(prefix))
-    state = hash_values([(arrival.arrival_id, arrival.sidecar_id) for arrival in arrivals])
-    if lake.index.read_cursor(_WATCHED) == state:
-        return 0
-    noted = note_new_arrivals(lake, arrivals)
-    lake.index.write_cursor(_WATCHED, state)
+    listed = {hash_values(arrival.arrival_id, arrival.sidecar_id): arrival for arrival in arrivals}
+    last = lake.index.read_cursor(_WATCHED)
+    days, *seen = (last or "none").split()
+    # A look over other days than the last one lists what may have been taken in long ago, as the first one does.
+    if days != str(lake.settings.watch_days):
+        noted = note_new_arrivals(lake, arrivals)
+    else:
+        noted = _note_arrivals(lake, [listed[state] for state in listed.keys() - set(seen)])
+    now = " ".join([str(lake.settings.watch_days), *listed])
+    if now != last:
+        lake.index.write_cursor(_WATCHED, now)
     return noted
 
 
@@ -82,13 +89,19 @@ def note_new_arrivals(lake: Lake, arrivals: Sequence[Arrival], occasion: str = "
         occasion: Why they are looked at; another one has the same arrivals tried again.
     """
     columns = ["arrival_id", "sidecar_id", "withdrawal"]
-    hints: dict[date, list[Hint]] = {}
+    new: list[Arrival] = []
     for day in {arrival.ingest_date for arrival in arrivals}:
         own = [arrival for arrival in arrivals if arrival.ingest_date == day]
-        new = select_new_arrivals(own, lake.tables.read("raw_images", day=day, columns=columns))
-        hints[day] = [build_arrival_hint(arrival, occasion) for arrival in new]
+        new += select_new_arrivals(own, lake.tables.read("raw_images", day=day, columns=columns))
+    return _note_arrivals(lake, new, occasion)
+
+
+def _note_arrivals(lake: Lake, arrivals: Sequence[Arrival], occasion: str = "") -> int:
+    hints: dict[date, list[Hint]] = {}
+    for arrival in arrivals:
+        hints.setdefault(arrival.ingest_date, []).append(build_arrival_hint(arrival, occasion))
     note_hints(lake, hints)
-    return sum(map(len, hints.values()))
+    return len(arrivals)
 
 
 def find_days_of_objects(lake: Lake, object_keys: Iterable[str]) -> dict[str, set[date]]:
