@@ -7,12 +7,14 @@ put, and never changed.
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
@@ -25,7 +27,13 @@ if TYPE_CHECKING:
     from obstore.store import RetryConfig
 
 # obstore's own ten repeats over three minutes would hold a run, and whoever watches it, for that long.
-_RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
+_MAX_REPEATS = 5
+_REPEATED_FOR = timedelta(seconds=30)
+_RETRIES: "RetryConfig" = {"max_retries": _MAX_REPEATS, "retry_timeout": _REPEATED_FOR}
+_FIRST_PAUSE_S = 0.1
+_REFUSED_STATUS = re.compile("status code: 40[13]")
+
+Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -154,12 +162,15 @@ class Objects:
     def create(self, key: str, data: bytes) -> bool:
         """Write an object unless one of that key exists; tell whether it was written.
 
+        False is no proof that somebody else wrote it: where the answer to a put is lost, its repetition finds the
+        object that the first one made.
+
         Raises:
             StorageError: If it cannot be written.
         """
         try:
             with _translated_errors("write", key, self.root):
-                obstore.put(self._store, key, data, mode="create", use_multipart=False)
+                _repeat(lambda: obstore.put(self._store, key, data, mode="create", use_multipart=False))
         except AlreadyExistsError:
             return False
         return True
@@ -174,11 +185,10 @@ class Objects:
             if self.folder is not None:
                 facts += _list_files(self.folder, prefix)
             else:
-                for chunk in obstore.list(self._store, prefix=prefix):
-                    facts += [
-                        ObjectFact(meta["path"], self._round_time(meta["last_modified"]), meta["size"])
-                        for meta in chunk
-                    ]
+                facts += [
+                    ObjectFact(meta["path"], self._round_time(meta["last_modified"]), meta["size"])
+                    for meta in _repeat(lambda: obstore.list(self._store, prefix=prefix).collect())
+                ]
         return sorted(facts, key=lambda fact: fact.key)
 
     def _round_time(self, moment: datetime) -> datetime:
@@ -188,7 +198,8 @@ class Objects:
     def list_folders(self, prefix: str) -> Iterator[str]:
         """Yield the prefixes one level below a prefix, each ending in a slash; costs one listing with a delimiter."""
         with _translated_errors("list", prefix, self.root):
-            for folder in sorted(obstore.list_with_delimiter(self._store, prefix=prefix)["common_prefixes"]):
+            found = _repeat(lambda: obstore.list_with_delimiter(self._store, prefix=prefix))
+            for folder in sorted(found["common_prefixes"]):
                 yield f"{folder.rstrip('/')}/"
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -196,7 +207,7 @@ class Objects:
         for key in keys:
             try:
                 with _translated_errors("delete", key, self.root):
-                    obstore.delete(self._store, key)
+                    _repeat(partial(obstore.delete, self._store, key))
             except NotFoundError:
                 continue
 
@@ -224,6 +235,28 @@ def _raise_unless_missing(error: OSError) -> None:
         raise error
 
 
+def _repeat(call: Callable[[], Result]) -> Result:
+    """Call again, as often as obstore would, where a connection broke in a call that obstore does not repeat.
+
+    It repeats reads, and whatever is answered with an error of the server; but a put on condition, a deletion and the
+    body of a listing it gives up at once. None of ours does harm twice.
+    """
+    started = time.monotonic()
+    for pause in range(_MAX_REPEATS):
+        try:
+            return call()
+        except BaseError as error:
+            if not _was_cut_off(error) or time.monotonic() - started > _REPEATED_FOR.total_seconds():
+                raise
+            time.sleep(_FIRST_PAUSE_S * 2**pause)
+    return call()
+
+
+def _was_cut_off(error: BaseError) -> bool:
+    """Tell whether a connection broke, and obstore has not repeated the call as often as it may."""
+    return "HTTP error" in str(error) and f"after {_MAX_REPEATS} retries" not in str(error)
+
+
 @contextmanager
 def _translated_errors(action: str, key: str, root: str) -> Iterator[None]:
     try:
@@ -232,13 +265,20 @@ def _translated_errors(action: str, key: str, root: str) -> Iterator[None]:
         raise NotFoundError(f"There is no object {key} in {root}.") from error
     except AlreadyExistsError:
         raise
-    except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-        raise AccessRefusedError(
-            f"May not {action} {key} in {root}: {str(error).splitlines()[0]}. Grant that, or see whose credentials are "
-            "in the environment; then run again: nothing was lost."
-        ) from error
     except (BaseError, OSError, ValueError) as error:  # ValueError: a key that no store can hold, such as a/../b
+        if _is_refusal(error):
+            raise AccessRefusedError(
+                f"May not {action} {key} in {root}: {str(error).splitlines()[0]}. Grant that, or see whose credentials "
+                "are in the environment; then run again: nothing was lost."
+            ) from error
         raise StorageError(
             f"Could not {action} {key} in {root}: {str(error).splitlines()[0]}. Check that the place exists, has room, "
             f"and that you may {action} there; then run again: nothing was lost."
         ) from error
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Tell whether the place lets somebody else do it; of a refused listing obstore says so in its words alone."""
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
+        return True
+    return isinstance(error, BaseError) and _REFUSED_STATUS.search(str(error)) is not None

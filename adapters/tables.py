@@ -5,6 +5,7 @@ only if it still holds exactly the files that were read: whoever read an older d
 """
 
 import hashlib
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ from pyiceberg.table.snapshots import Snapshot
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from lakehouse.day_updates import conform, sort_rows
-from lakehouse.errors import DayChangedError, NotFoundError, SchemaMismatchError, StorageError
+from lakehouse.errors import AccessRefusedError, DayChangedError, NotFoundError, SchemaMismatchError, StorageError
 from lakehouse.schemas import TABLES, TableDefinition
 
 NAMESPACE = "farmy"
@@ -39,6 +40,11 @@ _PROPERTIES = {
 }
 _RACES = 40
 """How often a commit that lost to a commit of another day is repeated before it is given up."""
+_REFUSALS = re.compile(
+    "AWS Error (ACCESS_DENIED|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|MISSING_AUTHENTICATION_TOKEN"
+    "|SIGNATURE_DOES_NOT_MATCH) "
+)
+"""How pyarrow says that a bucket lets somebody else in; its error has no other sign of it."""
 
 
 @dataclass(frozen=True)
@@ -351,7 +357,13 @@ def _translated_errors(action: str, what: str) -> Iterator[None]:
     except (NoSuchTableError, CommitFailedException):
         raise
     except (OSError, SQLAlchemyError) as error:
+        found = str(error).splitlines()[0].rstrip(".")
+        if _REFUSALS.search(found):
+            raise AccessRefusedError(
+                f"May not {action} {what}: {found}. Grant that, or see whose credentials are in the environment; then "
+                "run again: nothing was lost."
+            ) from error
         raise StorageError(
-            f"Could not {action} {what}: {str(error).splitlines()[0]}. Check that the storage has room and answers, "
+            f"Could not {action} {what}: {found}. Check that the storage has room and answers, "
             "then run again: what was committed before stands."
         ) from error

@@ -13,7 +13,7 @@ from adapters.lake import Lake
 from adapters.settings import Settings
 from adapters.sql import query
 from adapters.tables import Tables, open_sqlite_tables
-from lakehouse.errors import DayChangedError, NotFoundError, SchemaMismatchError, StorageError
+from lakehouse.errors import AccessRefusedError, DayChangedError, NotFoundError, SchemaMismatchError, StorageError
 from lakehouse.ontology import LabelClass
 from lakehouse.schemas import LABEL_MODEL, NEAR_DUPLICATES, TABLES
 from tests.contracts.s3_server import BUCKET, S3Server
@@ -368,9 +368,11 @@ def test_a_lost_data_file_is_a_storage_error_and_never_an_empty_table(tmp_path: 
         tables.read(NAME)
 
 
-def test_wrong_credentials_are_a_storage_error(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_credentials_are_told_from_a_storage_that_fails(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     options = {"s3.endpoint": s3.endpoint, "s3.region": "us-east-1"}
     tables = open_sqlite_tables(str(tmp_path / "catalog.db"), f"s3://{BUCKET}/strange/tables", options)
-    with pytest.raises(StorageError, match="Could not create near_duplicates"):
+    with pytest.raises(AccessRefusedError, match=r"May not create near_duplicates: .*credentials"):
         commit(tables, "a")
