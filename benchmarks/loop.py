@@ -182,14 +182,18 @@ def _read_all(file: IO[bytes]) -> str:
 
 
 @contextmanager
-def run_up(home: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `farmy up` on free ports until the block ends.
+def run_up(home: Path, dagster_port: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `farmy up` until the block ends.
+
+    Args:
+        home: Its home.
+        dagster_port: Port of Dagster's page; a free one if not given, as Label Studio's always is.
 
     Raises:
         RuntimeError: If it does not come up.
     """
-    dagster_port, label_studio_port = find_free_ports(2)
-    ports = {"FARMY_DAGSTER_PORT": str(dagster_port), "FARMY_LABEL_STUDIO_PORT": str(label_studio_port)}
+    free_port, label_studio_port = find_free_ports(2)
+    ports = {"FARMY_DAGSTER_PORT": str(dagster_port or free_port), "FARMY_LABEL_STUDIO_PORT": str(label_studio_port)}
     with start_farmy(home, ["up"], subprocess.PIPE, subprocess.STDOUT, ports) as process:
         _wait_until_ready(process)
         yield process

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.contracts.s3_server import find_free_ports
+from benchmarks.loop import find_free_ports
 
 _MOTO = Path(sys.executable).with_name("moto_server")
 _START_SECONDS = 60

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from adapters.ray_compute import RayCompute
+from benchmarks.s3_server import S3Server, start_s3_server
 from tests.contracts.ray_cluster import WORKERS, RayCluster, start_ray_cluster
-from tests.contracts.s3_server import S3Server, start_s3_server
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from adapters.event_queue import MAX_SET_ASIDE_BYTES, EventQueue, QueueDepth, QueueMessage, SqsQueue
 from adapters.lake import Lake
 from adapters.settings import Settings
+from benchmarks.loop import find_free_ports
 from lakehouse.errors import (
     AccessRefusedError,
     FarmyError,
@@ -27,7 +28,6 @@ from lakehouse.errors import (
 from lakehouse.ontology import LabelClass
 from tests.contracts.aws_server import AwsServer, start_aws_server
 from tests.contracts.memory_queue import MemoryQueue
-from tests.contracts.s3_server import find_free_ports
 
 MAX_RECEIVES = 3
 VISIBILITY_S = 600

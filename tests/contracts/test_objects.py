@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from adapters.objects import FetchedObject, Objects, _translated_errors
+from benchmarks.loop import find_free_ports
+from benchmarks.s3_server import BUCKET, S3Server
 from lakehouse.errors import AccessRefusedError, FarmyError, NotFoundError, StorageError
-from tests.contracts.s3_server import BUCKET, S3Server, find_free_ports
 
 ODD_KEYS = {
     "spaces": "landing/a b/ c .jpg",

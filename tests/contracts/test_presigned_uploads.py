@@ -18,10 +18,10 @@ from obstore.store import S3Store
 
 from adapters.objects import Objects
 from adapters.presigned_uploads import PresignedUpload, PresignedUploads
+from benchmarks.s3_server import BUCKET, S3Server
 from cli.presign import build_curl_line
 from lakehouse.errors import SettingsError
 from lakehouse.submissions import MAX_IMAGE_BYTES
-from tests.contracts.s3_server import BUCKET, S3Server
 from tests.unit.cli.calls import call
 
 IMAGE = b"\xff\xd8\xff" + bytes(range(256))

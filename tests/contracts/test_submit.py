@@ -16,9 +16,9 @@ import pytest
 from adapters.lake import Lake
 from adapters.objects import Objects
 from adapters.settings import load_settings
+from benchmarks.s3_server import BUCKET, S3Server
 from lakehouse.arrivals import MAX_OBJECT_BYTES
 from tests.contracts.loopback_server import Answer, answer_with, redirect_to, start_loopback_server
-from tests.contracts.s3_server import BUCKET, S3Server
 from tests.unit.cli.calls import Called, call
 
 CONFIG = """

@@ -13,10 +13,10 @@ from adapters.lake import Lake
 from adapters.settings import Settings
 from adapters.sql import query
 from adapters.tables import Tables, open_sqlite_tables
+from benchmarks.s3_server import BUCKET, S3Server
 from lakehouse.errors import AccessRefusedError, DayChangedError, NotFoundError, SchemaMismatchError, StorageError
 from lakehouse.ontology import LabelClass
 from lakehouse.schemas import LABEL_MODEL, NEAR_DUPLICATES, TABLES
-from tests.contracts.s3_server import BUCKET, S3Server
 
 NAME = "near_duplicates"
 DAY = date(2026, 11, 2)

@@ -15,6 +15,7 @@ import trustme
 from PIL import Image
 
 from adapters.url_fetcher import MAX_REDIRECTS, MAX_SECONDS, FetchedImage, UrlFetcher
+from benchmarks.loop import find_free_ports
 from lakehouse.errors import FetchFailedError, FetchRefusedError
 from lakehouse.submissions import MAX_IMAGE_BYTES
 from tests.contracts.forbidden_urls import FORBIDDEN_ADDRESSES, FORBIDDEN_URLS
@@ -27,7 +28,6 @@ from tests.contracts.loopback_server import (
     start_loopback_server,
     wait_then,
 )
-from tests.contracts.s3_server import find_free_ports
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 OPEN_HOST = "127.0.0.2"

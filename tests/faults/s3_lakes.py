@@ -20,10 +20,10 @@ from obstore.store import S3Store
 from adapters import inbox
 from adapters.event_queue import SqsQueue
 from adapters.lake import Lake
+from benchmarks.s3_server import BUCKET, S3Server
 from farmy_assets.definitions import build_definitions
 from lakehouse.errors import FarmyError
 from tests.contracts.aws_server import AwsServer
-from tests.contracts.s3_server import BUCKET, S3Server
 from tests.graph.lakes import IMAGE_TABLES, open_lake
 
 VISIBILITY_S = 2

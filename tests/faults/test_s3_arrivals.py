@@ -15,6 +15,7 @@ import pytest
 
 from adapters import event_notes, inbox
 from adapters.lake import Lake
+from benchmarks.s3_server import S3Server, start_s3_server
 from cli.doctor import CHECKS, examine
 from cli.runs import run_assets
 from farmy_assets.reconciliation import reconcile_lake
@@ -22,7 +23,6 @@ from lakehouse import run_requests
 from lakehouse.arrivals import OBJECT_DELETED
 from lakehouse.errors import AccessRefusedError, StorageError
 from tests.contracts.aws_server import AwsServer, start_aws_server
-from tests.contracts.s3_server import S3Server, start_s3_server
 from tests.faults.s3_lakes import Daemon, Place, Producer, read_tables
 from tests.faults.s3_proxy import Fault, S3Proxy, start_s3_proxy
 from tests.graph.lakes import IMAGE_TABLES, list_notes, make_picture, recompress

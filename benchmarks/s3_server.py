@@ -2,7 +2,6 @@
 
 import json
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -12,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import obstore
-import pytest
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
+
+from benchmarks.loop import find_free_ports
 
 _WEED = Path(sys.executable).with_name("weed")
 BUCKET = "lake"
@@ -57,20 +57,16 @@ class S3Server:
 
 @contextmanager
 def start_s3_server(folder: Path) -> Iterator[S3Server]:
-    """Run a server with credentials of its own and the empty bucket `BUCKET`; it ends whatever happens."""
+    """Run a server with credentials of its own and the empty bucket `BUCKET`; it ends whatever happens.
+
+    Raises:
+        RuntimeError: If it does not store anything within a minute.
+    """
     ports = dict(zip(_PORTS, find_free_ports(len(_PORTS)), strict=True))
     server = S3Server(f"http://127.0.0.1:{ports['s3.port']}", "farmy-test", secrets.token_hex(20))
     with _run(folder, server, ports) as process:
         _wait_until_it_writes(server, process, folder / "log")
         yield server
-
-
-def find_free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [taken.getsockname()[1] for taken in sockets]
-    for taken in sockets:
-        taken.close()
-    return ports
 
 
 @contextmanager
@@ -123,4 +119,4 @@ def _wait_until_it_writes(server: S3Server, process: subprocess.Popen[bytes], lo
             obstore.delete(store, "probe")
             return
     state = "ended" if process.poll() is not None else f"does not store anything after {_START_SECONDS} s"
-    pytest.fail(f"The S3 server {_WEED} {state}:\n{log.read_text()[-2000:]}")
+    raise RuntimeError(f"The S3 server {_WEED} {state}:\n{log.read_text()[-2000:]}")
