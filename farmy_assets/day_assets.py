@@ -17,6 +17,9 @@ from lakehouse.errors import FarmyError, PermanentError
 
 FORCE_TAG = "farmy/force"
 """A run with this tag set to `true` computes every row of its days again."""
+MOST_DAYS_OF_A_RUN = 100
+"""A run per day would cost twenty times as much. Before a run starts, Dagster writes an event for each of its days and
+assets, which takes minutes for a job over 500 days, and times out for thousands (dagster issue 32242)."""
 OWNERS = ["team:farmy"]
 _log = logging.getLogger("farmy.runs")
 _RETRY_TAG = "dagster/retry_on_asset_or_op_failure"
@@ -25,14 +28,14 @@ _RETRY_TAG = "dagster/retry_on_asset_or_op_failure"
 def build_day_asset(stage: DayStage) -> dg.AssetsDefinition:
     """Return the asset that brings a stage's days up to date."""
     with warnings.catch_warnings():
-        # Backfill policies are called beta; a run per partition would cost twenty times as much.
+        # Backfill policies are called beta.
         warnings.simplefilter("ignore", dg.BetaWarning)
 
         @dg.asset(
             name=stage.table,
             description=stage.description,
             partitions_def=day_partitions,
-            backfill_policy=dg.BackfillPolicy.single_run(),
+            backfill_policy=dg.BackfillPolicy.multi_run(MOST_DAYS_OF_A_RUN),
             code_version=stage.code_version,
             deps=list(stage.deps),
             group_name=stage.group,
