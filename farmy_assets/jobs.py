@@ -1,6 +1,8 @@
 """Jobs: which assets run together, and the one that repairs."""
 
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -26,23 +28,14 @@ IMAGE_ASSETS = [
 LABEL_ASSETS = ["annotations", "labelled_dataset", "task_pre_labels", "image_catalog"]
 TRAINING_ASSETS = ["label_model", "predicted_labels", "task_pre_labels", "image_catalog"]
 
-images_job = dg.define_asset_job(
-    "images_job", IMAGE_ASSETS, description="Takes in what arrived on a day, up to tasks and predictions."
-)
-labels_job = dg.define_asset_job(
-    "labels_job", LABEL_ASSETS, description="Takes in what people answered on a day's images."
-)
-training_job = dg.define_asset_job(
-    "training_job",
-    TRAINING_ASSETS,
-    description="Trains on all accepted labels, then predicts every day of the run anew.",
-)
-loop_job = dg.define_asset_job(
-    "loop_job", list(LOOP), description="Brings days up to date from landing to the catalogue."
-)
-release_job = dg.define_asset_job(
-    "release_job", ["dataset_releases"], description="Makes an immutable dataset version."
-)
+_ASSET_JOBS = {
+    "images_job": (IMAGE_ASSETS, "Takes in what arrived on a day, up to tasks and predictions."),
+    "labels_job": (LABEL_ASSETS, "Takes in what people answered on a day's images."),
+    "training_job": (TRAINING_ASSETS, "Trains on all accepted labels, then predicts every day of the run anew."),
+    "loop_job": (list(LOOP), "Brings days up to date from landing to the catalogue."),
+    "release_job": (["dataset_releases"], "Makes an immutable dataset version."),
+}
+_LAUNCHED_BY_PEOPLE = ("images_job", "loop_job")
 
 
 @dg.op
@@ -62,4 +55,16 @@ def reconcile_job() -> None:
     reconcile()
 
 
-JOBS = (images_job, labels_job, training_job, loop_job, release_job, reconcile_job)
+def build_jobs(describe_work: Callable[[Collection[str]], str] | None = None) -> list[Any]:
+    """Return the jobs.
+
+    Args:
+        describe_work: Tells as Markdown what a run over some assets would do; shown with the jobs that people launch.
+    """
+    jobs: list[Any] = [reconcile_job]
+    for name, (assets, description) in _ASSET_JOBS.items():
+        parts = [description]
+        if describe_work is not None and name in _LAUNCHED_BY_PEOPLE:
+            parts.append(describe_work(assets))
+        jobs.append(dg.define_asset_job(name, assets, description="\n\n".join(parts)))
+    return jobs

@@ -6,16 +6,20 @@ What is stale and why is decided in `lakehouse.reprocessing`; when the tables we
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from datetime import date
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from adapters.inbox import list_days_with_arrivals, list_days_with_progress, read_notes
 from adapters.lake import Lake
+from adapters.settings import load_settings
 from farmy_assets import annotations, raw_images
 from farmy_assets.day_runs import DayStage
-from farmy_assets.stages import STAGES, is_known_up_to_date
+from farmy_assets.stages import STAGES, is_known_up_to_date, list_known_days
 from farmy_assets.training import needs_training
 from lakehouse.annotation_progress import list_progress_notes_prefix, parse_progress_note_key
 from lakehouse.fingerprints import UPSTREAM
@@ -24,13 +28,18 @@ from lakehouse.reprocessing import (
     Plan,
     StageDay,
     StaleRows,
+    describe_plan,
     estimate_row_costs,
     forecast_day,
     renew_model,
+    select_assets,
 )
 from lakehouse.schemas import LOOP, TABLES
 
 _MODEL = "label_model"
+_LOOK_S = 3.0
+_GIVE_UP_S = 10.0
+"""A storage that does not answer must not keep Dagster from loading."""
 
 
 def plan_run(
@@ -63,7 +72,7 @@ def plan_run(
         forecasts += forecast_day(day, [_read_stage_day(lake, stage, day) for stage in stages], force=force)
         looked_at += 1
         on_day(day)
-    model = _plan_model(lake, forecasts) if _MODEL in assets else []
+    model = _plan_model(lake, forecasts) if _MODEL in assets and looked_at == len(to_do) else []
     if model:
         forecasts = renew_model(forecasts, {stage.table: stage.deps for stage in stages}, _MODEL)
     stale = [*model, *(rows for forecast in forecasts for rows in forecast.stale)]
@@ -134,3 +143,46 @@ def _plan_model(lake: Lake, forecasts: Sequence[DayForecast]) -> list[StaleRows]
     if any(forecast.stale for forecast in forecasts if forecast.table == "labelled_dataset"):
         return [StaleRows(_MODEL, None, UPSTREAM, 1, is_at_most=True)]
     return []
+
+
+@dataclass(frozen=True)
+class WorkSeen:
+    """What there was to do when somebody looked.
+
+    Attributes:
+        looked_at: When that was.
+        plan: What a run over all days would do; None if it could not be found out.
+        failure: Why it could not.
+    """
+
+    looked_at: datetime
+    plan: Plan | None = None
+    failure: str = ""
+
+    def describe(self, assets: Collection[str]) -> str:
+        """Return as Markdown what a run of some assets over all days would do."""
+        if self.plan is not None:
+            return describe_plan(select_assets(self.plan, assets), self.looked_at)
+        return (
+            f"**What a run would do could not be found out ({self.looked_at:%Y-%m-%d %H:%M} UTC):** {self.failure} "
+            "Reload definitions to look again; `farmy plan` says more."
+        )
+
+
+@cache
+def look_for_work() -> WorkSeen:
+    """Look once in this process at what there is to do, for a few seconds, the newest days first."""
+    looked_at = datetime.now(UTC)
+    looking = ThreadPoolExecutor(1, thread_name_prefix="look-for-work")
+    plan = looking.submit(_plan_all_days)
+    looking.shutdown(wait=False)
+    try:
+        error = plan.exception(_GIVE_UP_S)
+    except TimeoutError:
+        return WorkSeen(looked_at, failure=f"The lake did not answer within {_GIVE_UP_S:.0f} s.")
+    return WorkSeen(looked_at, plan.result()) if error is None else WorkSeen(looked_at, failure=str(error))
+
+
+def _plan_all_days() -> Plan:
+    with Lake(load_settings()) as lake:
+        return plan_run(lake, list_known_days(lake), within_s=_LOOK_S)
