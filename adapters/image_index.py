@@ -38,9 +38,11 @@ class ImageIndex:
         with self._connection() as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.executescript(_SCHEMA)
+            connection.execute("BEGIN IMMEDIATE")
             columns = {row[1] for row in connection.execute("PRAGMA table_info(first_arrivals)")}
             if "is_withdrawn" not in columns:  # made by an earlier version
                 connection.execute("ALTER TABLE first_arrivals ADD COLUMN is_withdrawn INTEGER NOT NULL DEFAULT 0")
+            connection.execute("COMMIT")
 
     def find_firsts(self, image_ids: Sequence[str]) -> dict[str, FirstArrival]:
         """Return the first arrival of each image that is known."""

@@ -89,9 +89,11 @@ def note_new_arrivals(lake: Lake, arrivals: Sequence[Arrival], occasion: str = "
         occasion: Why they are looked at; another one has the same arrivals tried again.
     """
     columns = ["arrival_id", "sidecar_id", "withdrawal"]
+    by_day: dict[date, list[Arrival]] = {}
+    for arrival in arrivals:
+        by_day.setdefault(arrival.ingest_date, []).append(arrival)
     new: list[Arrival] = []
-    for day in {arrival.ingest_date for arrival in arrivals}:
-        own = [arrival for arrival in arrivals if arrival.ingest_date == day]
+    for day, own in by_day.items():
         new += select_new_arrivals(own, lake.tables.read("raw_images", day=day, columns=columns))
     return _note_arrivals(lake, new, occasion)
 
@@ -174,9 +176,8 @@ def rebuild_index(lake: Lake) -> int:
     lake.index.replace_firsts(earliest.values())
     displaced = [candidate for candidate in candidates if candidate != earliest[candidate.image_id]]
     note_again(lake, displaced, "another one is first")
-    note_copies_of_withdrawn(
-        lake, [first for first in earliest.values() if first.is_withdrawn], "the first is withdrawn"
-    )
+    withdrawn = [first for first in earliest.values() if first.is_withdrawn]
+    note_rivals_of_withdrawn(lake, withdrawn, "the first is withdrawn")
     return len(earliest)
 
 
@@ -188,10 +189,11 @@ def note_again(lake: Lake, arrivals: Iterable[FirstArrival], occasion: str) -> N
     note_hints(lake, hints)
 
 
-def note_copies_of_withdrawn(lake: Lake, withdrawn: Sequence[FirstArrival], occasion: str) -> None:
-    """Leave hints for the copies of images whose first arrival is withdrawn: one of them is the first now."""
-    copies = read_copies(lake, [first.image_id for first in withdrawn])
-    note_again(lake, [copy for copy in list_first_candidates(copies) if not copy.is_withdrawn], occasion)
+def note_rivals_of_withdrawn(lake: Lake, withdrawn: Sequence[FirstArrival], occasion: str) -> None:
+    """Leave hints for the arrivals that come before a withdrawn first of their image: one of them is the first now."""
+    order = {first.image_id: first.order for first in withdrawn}
+    copies = list_first_candidates(read_copies(lake, list(order)))
+    note_again(lake, [copy for copy in copies if copy.order < order[copy.image_id]], occasion)
 
 
 def read_copies(lake: Lake, image_ids: Sequence[str]) -> pa.Table:

@@ -51,7 +51,8 @@ def select_firsts(lake: Lake, day: date) -> Wanted:
 def cleanse_images(lake: Lake, stale: pa.Table) -> pa.Table:
     """Find out all about each image and write its standard image and thumbnail.
 
-    An original that cannot be read keeps no other image waiting: it gets no row, and a hint that has the day run again.
+    An original that cannot be read keeps no other image waiting: its row stays as it is, if there is one, and a hint
+    has the day run again.
 
     Raises:
         FarmyError: If none of several originals could be read: then it is not the originals that fail.
@@ -69,9 +70,19 @@ def cleanse_images(lake: Lake, stale: pa.Table) -> pa.Table:
     if failures and len(failures) == len(made) > 1:
         raise failures[0]
     is_made = pa.array([isinstance(result, KeptImage) for result in made], pa.bool_())
-    _note_unread(lake, stale.filter(pc.invert(is_made)), failures)
     kept = [result for result in made if isinstance(result, KeptImage)]
-    return _log_verdicts(build_cleansed_rows(stale.filter(is_made), kept, lake.settings.quality))
+    rows = _log_verdicts(build_cleansed_rows(stale.filter(is_made), kept, lake.settings.quality))
+    if not failures:
+        return rows
+    unread = stale.filter(pc.invert(is_made))
+    _note_unread(lake, unread, failures)
+    return pa.concat_tables([rows, _read_standing(lake, unread)])
+
+
+def _read_standing(lake: Lake, images: pa.Table) -> pa.Table:
+    """Return the rows that a day holds of images, which stay stale."""
+    day = images.column("ingest_date")[0].as_py()
+    return lake.tables.read("cleansed_images", day=day, where={"image_id": images.column("image_id").to_pylist()})
 
 
 def _note_unread(lake: Lake, unread: pa.Table, failures: Sequence[FarmyError]) -> None:

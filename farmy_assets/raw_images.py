@@ -36,7 +36,7 @@ from lakehouse.arrivals import (
     merge_hints,
     update_facts,
 )
-from lakehouse.errors import FarmyError, NotFoundError, PermanentError
+from lakehouse.errors import FarmyError, NotFoundError, PermanentError, UnusableObjectError
 from lakehouse.fingerprints import with_fingerprints
 from lakehouse.schemas import RAW_IMAGES
 from lakehouse.sources import MAX_SIDECAR_BYTES, SIDECAR_SUFFIX
@@ -107,7 +107,7 @@ def _look_at(lake: Lake, hints: Sequence[Hint]) -> list[_Found]:
     """Read every hinted object and keep its bytes; one that cannot be read does not keep the others from it.
 
     Raises:
-        FarmyError: If none of several could be read: then it is not the objects that fail.
+        FarmyError: If none of several could be read for a reason that lies outside of them.
     """
     results = lake.compute.pipe(
         hints,
@@ -118,6 +118,7 @@ def _look_at(lake: Lake, hints: Sequence[Hint]) -> list[_Found]:
     )
     found = list(results)
     failures = [result.failure for result in found if result.failure is not None]
+    failures = [failure for failure in failures if not isinstance(failure, UnusableObjectError)]
     if len(failures) == len(found) > 1:
         raise failures[0]
     return found
@@ -132,7 +133,7 @@ def _read(lake: Lake, hint: Hint) -> _Look:
         return _Look(failure=error)
     if image.data is None:
         return _Look(
-            failure=PermanentError(
+            failure=UnusableObjectError(
                 f"{hint.object_key} has {image.fact.size_bytes / 1e6:,.0f} MB and cannot be taken in: "
                 f"{MAX_OBJECT_BYTES / 1e6:,.0f} MB are the most. Take it out of landing."
             )
@@ -218,10 +219,10 @@ def record_firsts(lake: Lake, arrivals: pa.Table) -> None:
     withdrawn = [first for first in firsts if first.is_withdrawn and first != held.get(first.image_id)]
     day = arrivals.column("ingest_date")[0].as_py() if arrivals.num_rows else None
     inbox.note_again(lake, displaced, f"before the first of {day}")
-    inbox.note_copies_of_withdrawn(lake, withdrawn, f"before the first of {day} is withdrawn")
+    inbox.note_rivals_of_withdrawn(lake, withdrawn, f"before the first of {day} is withdrawn")
     displaced = lake.index.record_firsts(firsts)
     inbox.note_again(lake, displaced, f"after the first of {day}")
-    inbox.note_copies_of_withdrawn(lake, withdrawn, f"after the first of {day} is withdrawn")
+    inbox.note_rivals_of_withdrawn(lake, withdrawn, f"after the first of {day} is withdrawn")
 
 
 STAGE = DayStage(

@@ -207,7 +207,7 @@ def select_arrivals(listed: Iterable[ObjectFact]) -> list[Arrival]:
 def list_orphaned_sidecars(listed: Iterable[ObjectFact]) -> list[str]:
     """Return the keys of sidecars beside which no image lies, by key."""
     keys = {fact.key for fact in listed}
-    return sorted(key for key in keys if is_sidecar(key) and find_subject(key) not in keys)
+    return sorted(key for key in keys if is_sidecar(key) and key.removesuffix(SIDECAR_SUFFIX) not in keys)
 
 
 def build_arrival_hint(arrival: Arrival, occasion: str = "") -> Hint:
@@ -243,7 +243,7 @@ def decode_note(key: str, data: bytes) -> Note:
             Hint(str(fields["object_key"]), int(fields["size_bytes"]), str(fields["occasion"]))
             for fields in json.loads(data)
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise _build_note_error(key, error) from error
     return Note(key, hints)
 
@@ -450,6 +450,8 @@ def build_event_hints(
     hints: dict[date, list[Hint]] = {}
     for key, event in events:
         subject = find_subject(key)
+        if subject.endswith("/"):  # a sidecar of nothing
+            continue
         is_about_the_past = event.is_removal or is_sidecar(key)
         size_bytes = 0 if is_about_the_past else event.size_bytes or 0
         occasion = event.sequencer or hash_values(event.occurred_at.isoformat(), event.version_id, event.etag)

@@ -5,6 +5,7 @@
     │   ├── SettingsError           a setting is missing or invalid
     │   ├── QueryError              SQL that cannot be carried out
     │   ├── ModelFileError          model weights are missing or not the ones that were expected
+    │   ├── UnusableObjectError     an object that cannot be taken in as it is: its size or its key
     │   ├── AccessRefusedError      a place answered and does not let us read or write there
     │   ├── LabelStudioRefusedError Label Studio answered, and refused (wrong token, invalid labelling interface)
     │   ├── FetchRefusedError       what a URL leads to is forbidden, not there, too large or no image
@@ -48,6 +49,10 @@ class QueryError(PermanentError):
 
 class ModelFileError(PermanentError):
     """Model weights are missing or are not the ones that were expected."""
+
+
+class UnusableObjectError(PermanentError):
+    """An object cannot be taken in as it is: its size or its key does not let it."""
 
 
 class AccessRefusedError(PermanentError):

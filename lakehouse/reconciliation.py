@@ -1,7 +1,7 @@
 """Reconciliation: what is really in landing and raw, compared with what `raw_images` says. A pure decision."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 import pyarrow as pa
@@ -58,7 +58,7 @@ class Differences:
             hints.setdefault(arrival.ingest_date, []).append(build_arrival_hint(arrival, occasion))
         for found in (self.deleted, self.unkept):
             for day, own in found.items():
-                hints.setdefault(day, []).extend(own)
+                hints.setdefault(day, []).extend(replace(hint, occasion=f"{hint.occasion}, {occasion}") for hint in own)
         return hints
 
 

@@ -75,7 +75,8 @@ def decide_runs(
         now: The present time.
     """
     newest: dict[tuple[date, str], PastRun] = {}
-    for run in sorted(past, key=lambda run: run.attempt):
+    # Dagster's own repeats of a run count as the same attempt: the one that ends last decides.
+    for run in sorted(past, key=lambda run: (run.attempt, run.ended_at is None, run.ended_at or now)):
         newest[run.day, run.digest] = run
     needs, paused, given_up = [], {}, []
     for day, digest in sorted(waiting.items(), reverse=True):

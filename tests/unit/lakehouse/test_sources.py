@@ -76,9 +76,9 @@ def test_a_consent_that_there_is_not_is_refused_with_those_that_there_are() -> N
         Source("phone", consent="maybe")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("days", [0, -1])
-def test_a_retention_of_no_day_is_refused(days: int) -> None:
-    with pytest.raises(ValueError, match="is not at least 1"):
+@pytest.mark.parametrize("days", [0, -1, 4_000_000])
+def test_a_retention_of_no_day_or_of_ages_is_refused(days: int) -> None:
+    with pytest.raises(ValueError, match="is not from 1 to 36525"):
         Source("phone", retention_days=days)
 
 
@@ -159,3 +159,17 @@ def test_any_object_gives_terms_of_the_right_kinds(fields: dict[str, Any]) -> No
     assert consent in get_args(Consent)
     assert isinstance(retain_until, date)
     assert problem is None or problem in get_args(SidecarProblem)
+
+
+@pytest.mark.parametrize("licence", ['"\\ud800"', '"a\\u0000b"', '"a\\nb"'])
+def test_a_licence_that_no_table_holds_is_bad(licence: str) -> None:
+    with pytest.raises(SidecarError) as caught:
+        parse_sidecar(f'{{"licence": {licence}}}')
+    assert caught.value.problem == "bad_licence"
+
+
+@pytest.mark.parametrize("written", ['"2026-1-2"', '"20260102"', '"2026-W01-1"', "20260102", '"2026-02-30"'])
+def test_a_date_is_written_in_one_way(written: str) -> None:
+    with pytest.raises(SidecarError) as caught:
+        parse_sidecar(f'{{"retain_until": {written}}}')
+    assert caught.value.problem == "bad_retain_until"
