@@ -105,7 +105,7 @@ def test_jobs_run_what_they_say(name: str, repository: dg.RepositoryDefinition) 
 
 
 def test_the_job_that_a_woken_day_starts_repairs_whatever_reconcile_calls_stale() -> None:
-    assert {stage.table for stage in STAGES if stage.is_hint_free} <= JOBS["images_job"]
+    assert {stage.table for stage in STAGES} <= JOBS["images_job"]
 
 
 def test_sensors_and_the_schedule_are_on_from_the_start_and_name_jobs_that_exist(
