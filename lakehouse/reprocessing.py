@@ -390,7 +390,8 @@ def describe_plan(plan: Plan, looked_at: datetime) -> str:
         f"**What a run would do, as of {looked_at:%Y-%m-%d %H:%M} UTC, {days}.** Reload definitions to look again."
     )
     if not plan.stale:
-        return f"{heading}\n\nEverything is up to date."
+        seen = "All that was looked at" if plan.days_left else "Everything"
+        return f"{heading}\n\n{seen} is up to date."
     lines = [
         f"| {total.asset} | {total.reason} | {describe_rows(total)} | {total.days} "
         f"| {describe_seconds(total.cpu_seconds)} |"

@@ -327,6 +327,12 @@ def test_a_page_says_that_there_is_nothing_to_do() -> None:
     assert describe_plan(Plan((), {}, 5), NOON).endswith("Everything is up to date.")
 
 
+def test_a_page_does_not_say_that_days_are_up_to_date_that_nobody_looked_at() -> None:
+    text = describe_plan(Plan((), {}, 2, days_left=3), NOON)
+    assert "2 of 5 days" in text
+    assert text.endswith("All that was looked at is up to date.")
+
+
 def test_a_job_shows_the_part_of_a_plan_that_is_about_its_assets() -> None:
     part = select_assets(make_plan(), {"raw_images"})
     assert [stale.asset for stale in part.stale] == ["raw_images"]
