@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
+from pathlib import Path
 
 import dagster as dg
 import psutil
@@ -22,7 +23,8 @@ from adapters.settings import load_settings
 from farmy_assets.definitions import build_definitions
 from sensors.arrivals import arrivals_sensor
 
-BYTES_PER_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+_STATUS = Path("/proc/self/status")
+_BYTES_PER_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,11 @@ def _load_definitions() -> dg.Definitions:
 
 def read_peak_bytes() -> int:
     """Return the most memory that this process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES_PER_RSS_UNIT
+    if _STATUS.exists():
+        # Linux counts to `ru_maxrss` what the parent held when it started this process.
+        (line,) = (line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _BYTES_PER_UNIT
 
 
 @contextmanager
