@@ -17,6 +17,7 @@ SHARED = {
     "test_ray.py": "ray",
     "test_kills.py": "label_studio",
     "test_label_studio.py": "label_studio",
+    "test_stopping.py": "demo",
 }
 """Files that share what is dear to start, by the name of their group."""
 

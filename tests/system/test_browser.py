@@ -1,4 +1,4 @@
-"""`farmy up` as a person meets it: Dagster's page and Label Studio's in a real browser, and what is left at the end.
+"""`farmy up` as a person meets it: Dagster's page and Label Studio's in a real browser.
 
 Outcomes are asserted through GraphQL as well, because the page changes with every release of Dagster. With
 FARMY_UPDATE_SCREENSHOTS=1 the pictures in docs/images are taken anew.
@@ -8,27 +8,25 @@ import os
 import random
 import re
 import shutil
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import httpx
-import psutil
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from adapters.label_studio_server import read_credentials
+from farmy_assets.jobs import IMAGE_ASSETS
 from samples.catalogue import read_subjects
 from samples.defects import encode_jpeg
 from samples.scenes import compose_scene
-from tests.system.farmy_process import FARMY, Demo, FarmyHome, find_free_ports
+from tests.system.farmy_process import Demo, FarmyHome
+from tests.system.running_farmy import RunningFarmy, run_farmy_up, wait_until
 
 ASSETS = {
     "raw_images",
@@ -43,7 +41,8 @@ ASSETS = {
     "image_catalog",
     "dataset_releases",
 }
-SENSORS = {"arrivals_sensor", "annotation_progress_sensor", "training_sensor"}
+SENSORS = {"arrivals_sensor", "annotation_progress_sensor", "training_sensor", "failure_sensor"}
+SAMPLE_DAYS = ("2026-11-02", "2026-11-03", "2026-11-04")
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 # Dagster shows pictures in a dialog, which would hide the counts that they belong to.
@@ -52,9 +51,14 @@ PICTURES_BESIDE_COUNTS = """
     [role=dialog] img { height: 150px }
     [class*=backdrop] { background: none !important }
 """
-START_TIMEOUT_S = 120
-STOP_TIMEOUT_S = 30
+# Dagster darkens a page behind a dialog, and would hide what the page says of the job that is about to be launched.
+DIALOG_BESIDE_DESCRIPTION = """
+    [role=dialog] { width: 700px !important; margin: 95px 0 0 90px !important }
+    [class*=backdrop] { background: none !important }
+"""
+VIEW_HEIGHT_PX = 900
 TAKE_IN_TIMEOUT_S = 120
+BACKFILL_TIMEOUT_S = 180
 IDLE_S = 30
 MAX_IDLE_BYTES = 1_300_000_000
 PAGE_TIMEOUT_MS = 60_000
@@ -64,79 +68,18 @@ expect.set_options(timeout=PAGE_TIMEOUT_MS)
 
 
 @dataclass(frozen=True)
-class RunningFarmy:
-    """A `farmy up` that has printed its addresses."""
+class TakenIn:
+    """An image that was submitted while `farmy up` ran.
 
-    process: subprocess.Popen[str]
-    home: FarmyHome
-    dagster_port: int
-    label_studio_port: int
-
-    @property
-    def dagster_url(self) -> str:
-        return f"http://127.0.0.1:{self.dagster_port}"
-
-    @property
-    def label_studio_url(self) -> str:
-        return f"http://127.0.0.1:{self.label_studio_port}"
-
-    def list_processes(self) -> list[psutil.Process]:
-        """Return `farmy up` and all that it started."""
-        root = psutil.Process(self.process.pid)
-        return [root, *root.children(recursive=True)]
-
-    def ask_dagster(self, query: str) -> dict[str, Any]:
-        """Return the data that a GraphQL query asks for."""
-        answer = httpx.post(f"{self.dagster_url}/graphql", json={"query": query}, timeout=30).json()
-        assert "errors" not in answer, answer["errors"]
-        data: dict[str, Any] = answer["data"]
-        return data
-
-
-@contextmanager
-def run_farmy_up(home: Path, *, in_background: bool = False) -> Iterator[RunningFarmy]:
-    """Start `farmy up` on free ports; whatever is left of it at the end is killed.
-
-    Args:
-        home: The home.
-        in_background: Whether to start it as `farmy up &` in a script does, with Ctrl-C ignored.
+    Attributes:
+        token: Its token.
+        label_before: What was known of it before any run.
+        run_id: The run that took it in.
     """
-    dagster_port, label_studio_port = find_free_ports(2)
-    ports = {"FARMY_DAGSTER_PORT": str(dagster_port), "FARMY_LABEL_STUDIO_PORT": str(label_studio_port)}
-    farmy_home = FarmyHome(home, ports)
-    output, notices = home / "up.out", home / "up.err"
-    with output.open("w") as out, notices.open("w") as err:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", "trap '' INT; exec \"$0\" up", FARMY] if in_background else [FARMY, "up"],
-            env=farmy_home.environment,
-            cwd=home,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            text=True,
-            start_new_session=True,
-        )
-    running = RunningFarmy(process, farmy_home, dagster_port, label_studio_port)
-    started: list[psutil.Process] = []
-    try:
-        wait_until(lambda: "Ctrl-C" in output.read_text() or process.poll() is not None, START_TIMEOUT_S)
-        assert process.poll() is None, f"farmy up ended at once: {notices.read_text()}"
-        started = running.list_processes()
-        yield running
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(STOP_TIMEOUT_S)
-        for survivor in psutil.wait_procs(started, 1)[1]:
-            survivor.kill()
 
-
-def wait_until(is_true: Callable[[], bool], timeout_s: float, pause_s: float = 0.5) -> None:
-    """Wait until something becomes true; fail if it does not in time."""
-    deadline = time.monotonic() + timeout_s
-    while not is_true():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s"
-        time.sleep(pause_s)
+    token: str
+    label_before: dict[str, Any]
+    run_id: str
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +102,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1600, "height": 900})
+    context = browser.new_context(viewport={"width": 1600, "height": VIEW_HEIGHT_PX})
     # A first visit is greeted by a dialog that hides the page; and the page needs the room that its menu takes.
     context.add_init_script(
         "localStorage.setItem('communityNux', '1'); localStorage.setItem('dagster-nav-collapsed', 'true')"
@@ -169,7 +112,7 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
-def save_screenshot(page: Page, name: str) -> None:
+def save_screenshot(page: Page, name: str, height_px: float = VIEW_HEIGHT_PX) -> None:
     """Keep the picture for the documentation, small enough for a repository, when that is asked for."""
     if os.environ.get("FARMY_UPDATE_SCREENSHOTS") != "1":
         return
@@ -177,7 +120,8 @@ def save_screenshot(page: Page, name: str) -> None:
     page.wait_for_timeout(1000)
     IMAGES.mkdir(parents=True, exist_ok=True)
     # Maximum coverage keeps the page's few colours beside a photograph's many.
-    picture = Image.open(BytesIO(page.screenshot())).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
+    screenshot = page.screenshot(clip={"x": 0, "y": 0, "width": 1600, "height": height_px})
+    picture = Image.open(BytesIO(screenshot)).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
     picture.save(IMAGES / name, optimize=True)
 
 
@@ -291,64 +235,153 @@ def test_an_idle_farmy_up_needs_little_memory(farmy: RunningFarmy, capsys: pytes
     assert pss_bytes < MAX_IDLE_BYTES
 
 
-def test_the_daemon_takes_a_submitted_image_in_by_itself(farmy: RunningFarmy, tmp_path: Path) -> None:
-    photograph = tmp_path / "new.jpg"
+@pytest.fixture(scope="module")
+def taken_in(farmy: RunningFarmy, tmp_path_factory: pytest.TempPathFactory) -> TakenIn:
+    photograph = tmp_path_factory.mktemp("photographs") / "new.jpg"
     photograph.write_bytes(encode_jpeg(compose_scene(read_subjects()[3], random.Random("browser")).image))
-
     token = farmy.home.run_json("submit", str(photograph))["images"][0]["token"]
-    before = farmy.home.run_json("label", token)
-    wait_until(lambda: has_succeeded(farmy, "images_job"), TAKE_IN_TIMEOUT_S, pause_s=2)
-    after = farmy.home.run_json("label", token)
+    label_before = farmy.home.run_json("label", token)
+    wait_until(lambda: list_successful_runs(farmy, "arrivals_sensor") != [], TAKE_IN_TIMEOUT_S, pause_s=2)
+    [run_id] = list_successful_runs(farmy, "arrivals_sensor")
+    return TakenIn(token, label_before, run_id)
 
-    assert before == {"token": token, "status": "NOT_CLASSIFIED", "labels": []}
+
+def list_successful_runs(farmy: RunningFarmy, sensor: str) -> list[str]:
+    """Return the ids of those runs that a sensor asked for and that succeeded; a failed one fails the test at once."""
+    query = f"""{{ runsOrError(filter: {{tags: [{{key: "dagster/sensor_name", value: "{sensor}"}}]}}) {{
+        ... on Runs {{ results {{ runId status }} }}
+    }} }}"""
+    runs = farmy.ask_dagster(query)["runsOrError"]["results"]
+    assert "FAILURE" not in {run["status"] for run in runs}
+    return [run["runId"] for run in runs if run["status"] == "SUCCESS"]
+
+
+def test_the_daemon_takes_a_submitted_image_in_by_itself(farmy: RunningFarmy, taken_in: TakenIn) -> None:
+    after = farmy.home.run_json("label", taken_in.token)
+
+    assert taken_in.label_before == {"token": taken_in.token, "status": "NOT_CLASSIFIED", "labels": []}
     assert after["status"] == "CLASSIFIED"
     assert all(0 <= label["confidence"] <= 1 for label in after["labels"])
 
 
-def has_succeeded(farmy: RunningFarmy, job: str) -> bool:
-    """Tell whether a run of the job has succeeded; a failed one fails the test at once."""
-    query = f'{{ runsOrError(filter: {{pipelineName: "{job}"}}) {{ ... on Runs {{ results {{ status }} }} }} }}'
-    statuses = {run["status"] for run in farmy.ask_dagster(query)["runsOrError"]["results"]}
-    assert "FAILURE" not in statuses
-    return "SUCCESS" in statuses
+def test_a_backfill_over_three_days_computes_nothing_where_nothing_is_stale(farmy: RunningFarmy, page: Page) -> None:
+    page.goto(f"{farmy.dagster_url}/locations/farmy/jobs/images_job")
+    expect(page.get_by_text("What a run would do")).to_be_visible()
+    expect(page.get_by_text(re.compile("is up to date"))).to_be_visible()
+    page.get_by_role("button", name="Materialize all").click()
+    choose_sample_days(page)
+    page.add_style_tag(content=DIALOG_BESIDE_DESCRIPTION)
+    dialog = page.get_by_role("dialog").bounding_box()
+    assert dialog is not None
+    save_screenshot(page, "backfill.png", height_px=dialog["y"] + dialog["height"] + 20)
+
+    run = launch_backfill(farmy, page)
+
+    counts = read_counts(run)
+    assert counts.keys() == set(product(IMAGE_ASSETS, SAMPLE_DAYS))
+    assert {count["rows_computed"] for count in counts.values()} == {0}
+    assert sum(counts["cleansed_images", day]["keys_unchanged"] for day in SAMPLE_DAYS) > 0
 
 
-def test_ctrl_c_stops_everything(demo: Demo) -> None:
-    with run_farmy_up(demo.home.path) as running:
-        processes = running.list_processes()
+def test_a_forced_backfill_over_three_days_computes_all_rows(farmy: RunningFarmy, demo: Demo, page: Page) -> None:
+    page.goto(f"{farmy.dagster_url}/assets/cleansed_images")
+    page.get_by_role("button", name="Materialize").first.click()
+    choose_sample_days(page)
+    page.get_by_role("dialog").get_by_text("Tags", exact=True).click()
+    page.get_by_role("button", name="Add tags").click()
+    page.get_by_placeholder("Tag Key").fill("farmy/force")
+    page.get_by_placeholder("Tag Value").fill("true")
+    page.get_by_role("button", name="Apply").click()
 
-        os.killpg(running.process.pid, signal.SIGINT)
+    run = launch_backfill(farmy, page)
 
-        running.process.wait(STOP_TIMEOUT_S)
-        assert_nothing_is_left(processes, running, within_s=5)
-        assert "Traceback" not in (demo.home.path / "up.err").read_text()
-
-
-def test_a_request_to_terminate_stops_everything_also_in_the_background(demo: Demo) -> None:
-    with run_farmy_up(demo.home.path, in_background=True) as running:
-        processes = running.list_processes()
-
-        running.process.terminate()
-
-        running.process.wait(STOP_TIMEOUT_S)
-        assert_nothing_is_left(processes, running, within_s=5)
-        assert "killed" not in (demo.home.path / "up.err").read_text()
+    counts = read_counts(run)
+    assert counts.keys() == {("cleansed_images", day) for day in SAMPLE_DAYS}
+    assert all(count["rows_computed"] == count["dagster/row_count"] for count in counts.values())
+    assert sum(count["rows_computed"] for count in counts.values()) == demo.result["images_distinct"]
 
 
-def test_nothing_outlives_a_killed_farmy_up_for_long(demo: Demo) -> None:
-    with run_farmy_up(demo.home.path) as running:
-        processes = running.list_processes()
+def choose_sample_days(page: Page) -> None:
+    """Choose the days of the samples in the dialog that launches a backfill."""
+    dialog = page.get_by_role("dialog")
+    # At first it offers only the last 90 days.
+    dialog.get_by_text("Show all partitions").click()
+    days = dialog.get_by_role("textbox").first
+    days.fill(f"[{SAMPLE_DAYS[0]}...{SAMPLE_DAYS[-1]}]")
+    days.press("Enter")
+    expect(dialog.get_by_text(f"{len(SAMPLE_DAYS)} partitions", exact=True)).to_be_visible()
 
-        running.process.kill()
 
-        assert_nothing_is_left(processes, running, within_s=30)
+def launch_backfill(farmy: RunningFarmy, page: Page) -> dict[str, Any]:
+    """Launch the backfill that the dialog offers, wait for its end, and return its only run."""
+    before = list_backfills(farmy)
+    page.get_by_role("button", name="Launch backfill").click()
+    page.get_by_text("Created backfill").wait_for()
+    [backfill_id] = list_backfills(farmy).keys() - before.keys()
+    page.goto(f"{farmy.dagster_url}/runs/b/{backfill_id}")
+
+    wait_until(lambda: has_ended_well(list_backfills(farmy)[backfill_id]), BACKFILL_TIMEOUT_S, pause_s=2)
+    expect(page.get_by_text("100% completed")).to_be_visible()
+
+    backfill = list_backfills(farmy)[backfill_id]
+    assert backfill["partitionNames"] == list(SAMPLE_DAYS)
+    [run] = backfill["runs"]
+    assert run["status"] == "SUCCESS"
+    return dict(run)
 
 
-def assert_nothing_is_left(processes: Sequence[psutil.Process], running: RunningFarmy, within_s: float) -> None:
-    """Make sure that processes have ended and that their ports are free."""
-    running.process.wait(STOP_TIMEOUT_S)
-    survivors = psutil.wait_procs(processes, within_s)[1]
-    assert [" ".join(survivor.cmdline()) for survivor in survivors] == []
-    for port in (running.dagster_port, running.label_studio_port):
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"http://127.0.0.1:{port}/")
+def list_backfills(farmy: RunningFarmy) -> dict[str, dict[str, Any]]:
+    """Return what Dagster says of each backfill, by its id."""
+    query = """{ partitionBackfillsOrError(limit: 10) { ... on PartitionBackfills { results {
+        id status partitionNames runs(limit: 10) { status assetMaterializations {
+            assetKey { path } partition metadataEntries { label ... on IntMetadataEntry { intValue } }
+        } }
+    } } } }"""
+    return {backfill["id"]: backfill for backfill in farmy.ask_dagster(query)["partitionBackfillsOrError"]["results"]}
+
+
+def has_ended_well(backfill: dict[str, Any]) -> bool:
+    """Tell whether a backfill has ended; one that went wrong fails the test at once."""
+    status = backfill["status"]
+    assert "FAIL" not in status, f"backfill {backfill['id']}: {status}"
+    return bool(status == "COMPLETED_SUCCESS")
+
+
+def read_counts(run: dict[str, Any]) -> dict[tuple[str, str], dict[str, int]]:
+    """Return the numbers that a run reported, by asset and day."""
+    return {
+        (materialization["assetKey"]["path"][0], materialization["partition"]): {
+            entry["label"]: entry["intValue"] for entry in materialization["metadataEntries"] if "intValue" in entry
+        }
+        for materialization in run["assetMaterializations"]
+    }
+
+
+def test_the_page_shows_the_run_that_the_arrivals_sensor_asked_for(
+    farmy: RunningFarmy, taken_in: TakenIn, page: Page
+) -> None:
+    trace = farmy.home.run_json("trace", taken_in.token)
+    [day] = {arrival["ingest_date"] for arrival in trace["arrivals"]}
+
+    page.goto(f"{farmy.dagster_url}/locations/farmy/sensors/arrivals_sensor")
+    page.get_by_role("button", name="Runs", exact=True).click()
+    expect_run_of_sensor(page, taken_in.run_id, day)
+    page.goto(f"{farmy.dagster_url}/runs")
+    row = expect_run_of_sensor(page, taken_in.run_id, day).bounding_box()
+    assert row is not None
+    save_screenshot(page, "runs.png", height_px=row["y"] + row["height"])
+
+    assert {run["run_id"] for run in trace["runs"] if run["table"] == "raw_images"} == {taken_in.run_id}
+    query = f'{{ runOrError(runId: "{taken_in.run_id}") {{ ... on Run {{ status tags {{ key value }} }} }} }}'
+    run = farmy.ask_dagster(query)["runOrError"]
+    assert run["status"] == "SUCCESS"
+    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    assert (tags["dagster/sensor_name"], tags["dagster/partition"]) == ("arrivals_sensor", day)
+
+
+def expect_run_of_sensor(page: Page, run_id: str, day: str) -> Locator:
+    """Make sure that a list of runs shows a run as the arrivals sensor's, with its day; return its row."""
+    row = page.get_by_role("link", name=run_id[:8]).locator("xpath=ancestor::div[@data-index]")
+    for text in ("images_job", "arrivals_sensor", f"partition: {day}", "Success"):
+        expect(row).to_contain_text(text)
+    return row
