@@ -45,7 +45,20 @@ class KillPoint:
 
 def run_until_killed(settings: Mapping[str, Any], assets: tuple[str, ...], point: KillPoint) -> int | None:
     """Bring everything up to date in a process that dies at the point; return its exit code, negative for a signal."""
-    process = _context().Process(target=_run, args=(dict(settings), assets, point))
+    return run_process(_run, dict(settings), assets, point)
+
+
+def run_process(target: Callable[..., None], *arguments: object) -> int | None:
+    """Call a function in a process of its own.
+
+    Args:
+        target: A function of a module.
+        arguments: What it is called with, fit to be pickled.
+
+    Returns:
+        The exit code, negative for a signal; None if it had to be stopped because it did not end.
+    """
+    process = build_context().Process(target=target, args=arguments)
     process.start()
     process.join(_TIMEOUT_S)
     if process.is_alive():
@@ -63,7 +76,7 @@ def run_assets_or_release(lake: Lake, assets: tuple[str, ...]) -> None:
         bring_up_to_date(lake, assets)
 
 
-def _context() -> ForkServerContext:
+def build_context() -> ForkServerContext:
     """Return a context whose processes begin with everything imported and nothing started."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
