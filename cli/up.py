@@ -1,6 +1,7 @@
 """`farmy up`: everything that people look at, until Ctrl-C."""
 
 import ctypes
+import fcntl
 import os
 import signal
 import socket
@@ -37,8 +38,13 @@ def up() -> None:
     Example: farmy up
     """
     settings = load_settings()
-    check_port(settings.dagster_port, "FARMY_DAGSTER_PORT", "Dagster's page")
-    _stop_on_termination()
+    with hold_home(settings.home):
+        check_port(settings.dagster_port, "FARMY_DAGSTER_PORT", "Dagster's page")
+        _stop_on_termination()
+        _run_servers(settings)
+
+
+def _run_servers(settings: Settings) -> None:
     with Lake(settings) as lake, run_dagster(settings) as dagster_address:
         label_studio_address = _start_label_studio(lake)
         wait_for(dagster_address, settings.home / "logs" / "dagster.log")
@@ -46,6 +52,34 @@ def up() -> None:
         console.print(f"Label Studio  {label_studio_address}", highlight=False)
         console.print("Ctrl-C stops them all.")
         _wait_until_one_ends(settings, lake)
+
+
+@contextmanager
+def hold_home(home: Path) -> Iterator[None]:
+    """Keep a second `farmy up` away from a home: its daemon would ask for every run again.
+
+    The kernel ends this with the process, however that ends.
+
+    Raises:
+        SettingsError: If one runs already, or the home cannot be written.
+    """
+    path = home / "up.lock"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = path.open("w")
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot write {path}: {error.strerror}. Set FARMY_HOME to a folder that you can write and that has room."
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SettingsError(
+                f"`farmy up` runs on {home} already. Stop it first, with Ctrl-C where it was started, or set "
+                "FARMY_HOME to another folder."
+            ) from error
+        yield
 
 
 def check_port(port: int, variable: str, purpose: str) -> None:
