@@ -20,7 +20,7 @@ from adapters.inbox import list_days_with_arrivals, read_notes
 from adapters.lake import Lake
 from adapters.settings import load_settings
 from benchmarks.batches import measure_batches
-from benchmarks.environments import bare_environment, build_bare_environment
+from benchmarks.environments import bare_environment, build_bare_environment, silenced_logs
 from benchmarks.landings import (
     BUCKET,
     OBJECTS_A_DAY,
@@ -55,7 +55,7 @@ _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "farmy-benchmark", "AWS_SECRET_ACCESS_KEY":
 
 def measure_arrivals(_images: Path | None) -> list[Result]:
     """Measure every row; a folder of images says nothing about any."""
-    with bare_environment(_CREDENTIALS):
+    with bare_environment(_CREDENTIALS), silenced_logs():
         return [*measure_ticks(), *measure_listing(), *measure_queue(), *measure_batches(), *measure_latency()]
 
 

@@ -9,13 +9,10 @@ Start-up is measured apart: a run on one machine has a process of its own, which
 """
 
 import hashlib
-import logging
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -68,9 +65,8 @@ class BatchCost:
 
 def measure_batches() -> list[Result]:
     """Measure batches in this process, after one that warms it up, and the start of a process that could run them."""
-    with silenced():
-        measure_batch()
-        costs = [measure_batch() for _ in range(RUNS)]
+    measure_batch()
+    costs = [measure_batch() for _ in range(RUNS)]
     what = "taking in an image beside decoding"
     ms = 1000 / IMAGES
     return [
@@ -91,16 +87,6 @@ def _measure_start() -> float:
     if process.returncode != 0:
         raise RuntimeError(f"A process of{_IMPORTS}ended with {process.returncode}: see what it wrote above.")
     return usage.ru_utime + usage.ru_stime
-
-
-@contextmanager
-def silenced() -> Iterator[None]:
-    """Have nothing logged to the terminal, where Dagster writes dozens of lines a run."""
-    logging.disable(logging.INFO)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def measure_batch() -> BatchCost:

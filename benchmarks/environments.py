@@ -1,5 +1,6 @@
 """The environment of a measurement: that of a user who has set nothing, and what the measurement says besides."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,3 +24,13 @@ def bare_environment(variables: Mapping[str, str] | None = None) -> Iterator[Non
     """Have this process in that environment until the end of the block."""
     with patch.dict(os.environ, build_bare_environment(variables), clear=True):
         yield
+
+
+@contextmanager
+def silenced_logs() -> Iterator[None]:
+    """Have nothing but warnings logged, where Dagster writes dozens of lines for a run."""
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
