@@ -32,6 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    # What a test logs may hold half characters, which the process that collects the reports does not take.
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     _fail_if_skipped(report)
     return report
 
