@@ -80,7 +80,7 @@ def try_to_run(lake: Lake) -> str | None:
 
 @pytest.mark.parametrize(
     ("home_at", "objects_at", "room_step_bytes", "places"),
-    [("disk/home", "disk/home/lake", 40_960, 2), ("home", "disk/lake", 20_480, 4)],
+    [("disk/own", "disk/own/lake", 40_960, 2), ("home", "disk/lake", 20_480, 4)],
     ids=["everything on it", "objects and tables on it"],
 )
 def test_a_full_disk_stops_a_run_with_a_sentence_and_loses_nothing(

@@ -10,7 +10,7 @@ UNITS = {
     pa.int32(): re.compile(r"_(px|min)$|^(rank|distance|orientation|annotators_answered)$|^votes_"),
     pa.timestamp("us", tz="UTC"): re.compile(r"_at$"),
     pa.timestamp("us"): re.compile(r"_at_local$"),
-    pa.date32(): re.compile(r"_date$"),
+    pa.date32(): re.compile(r"_(date|until)$"),
     pa.bool_(): re.compile(r"^(is|has)_"),
 }
 
