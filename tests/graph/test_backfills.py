@@ -10,7 +10,6 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
-from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import ModuleTarget
 from dagster._daemon.backfill import execute_backfill_iteration
@@ -19,6 +18,7 @@ from dagster_graphql.schema import create_schema
 from adapters.lake import Lake
 from adapters.settings import CHECKOUT
 from farmy_assets.day_assets import FORCE_TAG, MOST_DAYS_OF_A_RUN
+from tests.graph.code_servers import open_workspace
 from tests.graph.lakes import DAY_1, DAY_2, IMAGE_TABLES, land, list_snapshots, make_picture, open_lake, take_in
 
 # Dagster's own API calls what it calls deprecated.
@@ -68,7 +68,7 @@ def instance(launcher: str) -> Iterator[dg.DagsterInstance]:
 def workspace(lake: Lake, instance: dg.DagsterInstance) -> Iterator[WorkspaceProcessContext]:
     assert lake.settings.home.name == "home"
     target = ModuleTarget("farmy_assets.definitions", attribute=None, working_directory=None, location_name="farmy")
-    with create_test_daemon_workspace_context(target, instance) as context:
+    with open_workspace(target, instance) as context:
         yield context
 
 

@@ -17,7 +17,6 @@ import psutil
 import pytest
 from dagster._core.definitions.selector import JobSubsetSelector
 from dagster._core.definitions.sensor_definition import SensorExecutionData
-from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import ModuleTarget
 from dagster._daemon.auto_run_reexecution.auto_run_reexecution import consume_new_runs_for_automatic_reexecution
@@ -31,6 +30,7 @@ from sensors import failures
 from sensors.failures import failure_sensor
 from tests.contracts.alert_receiver import AlertReceiver, start_alert_receiver
 from tests.graph import failing_runs
+from tests.graph.code_servers import open_workspace
 from tests.graph.lakes import DAY_1, open_lake
 
 SECRET = "wJalrXUtnFEMI/K7MDENG"
@@ -161,7 +161,7 @@ def dagster(tmp_path_factory: pytest.TempPathFactory, receiver_of_module: AlertR
 @contextmanager
 def start_code_server(instance: dg.DagsterInstance) -> Iterator[WorkspaceProcessContext]:
     target = ModuleTarget("tests.graph.failing_runs", "defs", str(CHECKOUT), "farmy")
-    with create_test_daemon_workspace_context(target, instance) as context:
+    with open_workspace(target, instance) as context:
         yield context
 
 
