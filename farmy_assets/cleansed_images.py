@@ -34,8 +34,8 @@ from lakehouse.cleansed_images import (
     select_sample_thumbnails,
 )
 from lakehouse.cleansing import CleansedImage
-from lakehouse.errors import FarmyError
-from lakehouse.quality import CleansingRecipe
+from lakehouse.errors import FarmyError, find_outage
+from lakehouse.quality import CLEAN, CleansingRecipe
 
 _log = logging.getLogger("farmy.verdicts")
 
@@ -67,8 +67,9 @@ def cleanse_images(lake: Lake, stale: pa.Table) -> pa.Table:
         )
     )
     failures = [result for result in made if isinstance(result, FarmyError)]
-    if failures and len(failures) == len(made) > 1:
-        raise failures[0]
+    outage = find_outage(failures, len(made))
+    if outage is not None:
+        raise outage
     is_made = pa.array([isinstance(result, KeptImage) for result in made], pa.bool_())
     kept = [result for result in made if isinstance(result, KeptImage)]
     rows = _log_verdicts(build_cleansed_rows(stale.filter(is_made), kept, lake.settings.quality))
@@ -136,7 +137,7 @@ def rejudge_images(lake: Lake, stale: pa.Table, held: pa.Table) -> pa.Table:
 
 def _log_verdicts(rows: pa.Table) -> pa.Table:
     """Log each image that is not clean, and return the rows."""
-    doubtful = rows.select(["image_id", "status", "reason"]).filter(pc.field("status") != "clean")
+    doubtful = rows.select(["image_id", "status", "reason"]).filter(pc.field("status") != CLEAN)
     for row in doubtful.to_pylist():
         with log_context(image_id=row["image_id"], reason=row["reason"]):
             _log.info("The image is %s: %s.", row["status"], row["reason"])

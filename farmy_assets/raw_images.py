@@ -36,7 +36,7 @@ from lakehouse.arrivals import (
     merge_hints,
     update_facts,
 )
-from lakehouse.errors import FarmyError, NotFoundError, PermanentError, UnusableObjectError
+from lakehouse.errors import FarmyError, NotFoundError, PermanentError, UnusableObjectError, find_outage
 from lakehouse.fingerprints import with_fingerprints
 from lakehouse.schemas import RAW_IMAGES
 from lakehouse.sources import MAX_SIDECAR_BYTES, SIDECAR_SUFFIX
@@ -117,10 +117,9 @@ def _look_at(lake: Lake, hints: Sequence[Hint]) -> list[_Found]:
         size_bytes=attrgetter("size_bytes"),
     )
     found = list(results)
-    failures = [result.failure for result in found if result.failure is not None]
-    failures = [failure for failure in failures if not isinstance(failure, UnusableObjectError)]
-    if len(failures) == len(found) > 1:
-        raise failures[0]
+    outage = find_outage([result.failure for result in found if result.failure is not None], len(found))
+    if outage is not None:
+        raise outage
     return found
 
 

@@ -26,6 +26,8 @@ A message says what was attempted, on what, what was found, and what to do next.
 (`raise ... from error`); a bad image is never an error but a verdict, so it has no class here.
 """
 
+from collections.abc import Sequence
+
 
 class FarmyError(Exception):
     """Base of every error raised on purpose; its message is fit to be shown to a user as it is."""
@@ -109,3 +111,16 @@ class ServerStartError(TransientError):
 
 class AlertError(TransientError):
     """An alert of a failed run was not taken by its receiver."""
+
+
+def find_outage(failures: Sequence[FarmyError], items: int) -> FarmyError | None:
+    """Return the failure that stands for all, if it is not the items that fail but what they are read from.
+
+    That is so where none of several items could be read, each for a reason that lies outside of it.
+
+    Args:
+        failures: Why items could not be read, one for each.
+        items: How many there are, with those that could be read.
+    """
+    outside = [failure for failure in failures if not isinstance(failure, UnusableObjectError)]
+    return outside[0] if len(outside) == items > 1 else None
