@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from lakehouse.errors import (
@@ -22,6 +22,9 @@ from lakehouse.errors import (
     QueueUnavailableError,
     SettingsError,
 )
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
 
 MAX_RECEIVED = 10
 """Messages that SQS hands over, or deletes, at a time."""
@@ -191,7 +194,7 @@ class SqsQueue:
         return str(address["QueueUrl"])
 
     @cached_property
-    def _client(self) -> Any:  # noqa: ANN401
+    def _client(self) -> "BaseClient":
         from boto3.session import Session
         from botocore.config import Config
 

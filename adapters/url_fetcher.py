@@ -267,7 +267,7 @@ class _TimedStream(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 - the deadline counts
         return self._stream.read(max_bytes, self._deadline.read_remaining_seconds())
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - as above
         self._stream.write(buffer, self._deadline.read_remaining_seconds())
 
     def close(self) -> None:
@@ -277,7 +277,7 @@ class _TimedStream(httpcore.NetworkStream):
         self,
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ARG002
+        timeout: float | None = None,  # noqa: ARG002 - as above
     ) -> httpcore.NetworkStream:
         remaining = self._deadline.read_remaining_seconds()
         return _TimedStream(self._stream.start_tls(ssl_context, server_hostname, remaining), self._deadline)
