@@ -164,13 +164,7 @@ class LabelStudio:
     def delete_tasks(self, project_id: int, task_ids: Sequence[int]) -> None:
         """Delete tasks with all their answers and guesses; those that are gone are passed over."""
         for chunk in _split(task_ids, _FIND_CHUNK):
-            self._connection.call(
-                "POST",
-                "/api/dm/actions/",
-                attempt=f"delete {len(chunk)} tasks of project {project_id}",
-                parameters={"id": "delete_tasks", "project": project_id},
-                content={"selectedItems": {"all": False, "included": list(chunk)}},
-            )
+            self._act_on_tasks(project_id, "delete_tasks", chunk, f"delete {len(chunk)} tasks of project {project_id}")
 
     def list_changed_tasks(self, project_id: int, since: datetime | None = None) -> list[ChangedTask]:
         """Return the tasks that were created or answered at or after a moment, oldest change first.
@@ -359,11 +353,16 @@ class LabelStudio:
         return {user["id"]: user["email"] for user in users.json()}
 
     def _delete_predictions(self, project_id: int, task_ids: Sequence[int]) -> None:
+        attempt = f"delete the old predictions of {len(task_ids)} tasks in project {project_id}"
+        self._act_on_tasks(project_id, "delete_tasks_predictions", task_ids, attempt)
+
+    def _act_on_tasks(self, project_id: int, action: str, task_ids: Sequence[int], attempt: str) -> None:
+        """Have the server do one of its bulk actions; tasks that are gone are passed over."""
         self._connection.call(
             "POST",
             "/api/dm/actions/",
-            attempt=f"delete the old predictions of {len(task_ids)} tasks in project {project_id}",
-            parameters={"id": "delete_tasks_predictions", "project": project_id},
+            attempt=attempt,
+            parameters={"id": action, "project": project_id},
             content={"selectedItems": {"all": False, "included": list(task_ids)}},
         )
 
