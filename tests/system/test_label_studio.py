@@ -209,6 +209,20 @@ def test_imported_tasks_are_found_by_image(label_studio: LabelStudio, project_id
     assert label_studio.find_tasks(project_id, []) == {}
 
 
+def test_deleted_tasks_are_gone_with_their_answers_and_may_be_deleted_again(
+    label_studio: LabelStudio, sign_in: Callable[[str], LabelStudio], project_id: int
+) -> None:
+    tasks = label_studio.import_tasks(project_id, [new_task(name) for name in ("kept", "answered", "open")])
+    sign_in("ann@farm.example").submit_answer(tasks["answered"], [build_choice("cow")], 1.0)
+
+    for _ in range(2):
+        label_studio.delete_tasks(project_id, [tasks["answered"], tasks["open"]])
+
+    assert label_studio.find_tasks(project_id, list(tasks)) == {"kept": tasks["kept"]}
+    assert [task.image_id for task in label_studio.list_changed_tasks(project_id)] == ["kept"]
+    assert label_studio.read_answers(project_id, [tasks["answered"]]) == []
+
+
 def test_answered_skipped_and_new_tasks_count_as_changed_since(
     label_studio: LabelStudio, sign_in: Callable[[str], LabelStudio], project_id: int
 ) -> None:
